@@ -1,0 +1,253 @@
+/**
+ * Queries in, responses out, in the format of RFC 1035 §4 with EDNS (RFC 6891).
+ *
+ * Promise: no packet makes this file throw, loop or allocate more than a fixed multiple of its answer.
+ * It knows no zone: which name has which records is zone.ts's business, what to say is answer.ts's.
+ * Compression pointers in queries are never followed, so no chain of them costs anything.
+ */
+import { MAX_RECORDS_IN_QUERY, MAX_UDP_OCTETS } from './limits.ts';
+import type { NameKey } from './name.ts';
+import { MAX_KEY_LENGTH } from './name.ts';
+import { type RecordSet, TYPE } from './records.ts';
+
+/** RFC 1035 §4.1.1; BADVERS of RFC 6891 §9 needs the upper bits that only an OPT record carries. */
+export const RCODE = { NOERROR: 0, FORMERR: 1, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5, BADVERS: 16 } as const;
+
+export const CLASS_IN = 1;
+
+const HEADER_OCTETS = 12;
+/** A pointer as owner, type, class, TTL and the length of the data. */
+const RECORD_OCTETS = 12;
+const OPT_OCTETS = 11;
+const MIN_UDP_OCTETS = 512;
+const MAX_MESSAGE_OCTETS = 65_535;
+const MAX_LABEL_OCTETS = 63;
+
+const FLAG = {
+  response: 0x8000,
+  opcode: 0x7800,
+  authoritative: 0x0400,
+  truncated: 0x0200,
+  recursion: 0x0100,
+};
+const DNSSEC_OK = 0x8000;
+
+export type Transport = 'udp' | 'tcp';
+
+/** What a response of any kind repeats. */
+export type Header = { id: number; opcode: number; recursionDesired: boolean };
+
+export type Question = {
+  /** Octets 12… of the packet, as they came: a response repeats the letters' case (0x20). */
+  octets: Buffer;
+  key: NameKey;
+  type: number;
+  class: number;
+};
+
+export type Edns = { version: number; udpOctets: number; dnssecOk: boolean };
+
+export type Query = { header: Header; question: Question; edns?: Edns };
+
+export type Reading =
+  | { kind: 'query'; query: Query }
+  /** Understood enough to say so. */
+  | { kind: 'faulty'; header: Header; rcode: number }
+  /** No answer at all: an answer to a response could start an endless exchange between two servers. */
+  | { kind: 'dropped'; reason: 'short' | 'response' };
+
+/** @param packet one message, without TCP's length */
+export function readQuery(packet: Buffer): Reading {
+  if (packet.length < HEADER_OCTETS) return { kind: 'dropped', reason: 'short' };
+  const flags = packet.readUInt16BE(2);
+  if (flags & FLAG.response) return { kind: 'dropped', reason: 'response' };
+  const header = {
+    id: packet.readUInt16BE(0),
+    opcode: (flags & FLAG.opcode) >> 11,
+    recursionDesired: (flags & FLAG.recursion) !== 0,
+  };
+  // The sections of other opcodes have other meanings, so nothing behind the header is judged.
+  if (header.opcode !== 0) return { kind: 'faulty', header, rcode: RCODE.NOTIMP };
+  const question = readQuestion(packet);
+  const extra = question && readRecords(packet, HEADER_OCTETS + question.octets.length);
+  if (!question || !extra) return { kind: 'faulty', header, rcode: RCODE.FORMERR };
+  return { kind: 'query', query: { header, question, edns: extra.edns } };
+}
+
+function readQuestion(packet: Buffer): Question | undefined {
+  // RFC 9619 §4: exactly one question; a query with none is only good for cookies, which are not ours yet.
+  if (packet.readUInt16BE(4) !== 1) return undefined;
+  const root = endOfLabels(packet, HEADER_OCTETS);
+  // Nothing stands before the question that a pointer could mean, so a name must end in the root here.
+  if (packet[root] !== 0) return undefined;
+  const end = root + 5;
+  if (root - HEADER_OCTETS > MAX_KEY_LENGTH || end > packet.length) return undefined;
+  return {
+    octets: packet.subarray(HEADER_OCTETS, end),
+    key: lowerCase(packet, HEADER_OCTETS, root),
+    type: packet.readUInt16BE(root + 1),
+    class: packet.readUInt16BE(root + 3),
+  };
+}
+
+/** Where plain labels stop: at the root, a pointer, an unknown label type, or beyond a name's or the packet's end. */
+function endOfLabels(packet: Buffer, start: number): number {
+  let at = start;
+  while (at - start <= MAX_KEY_LENGTH) {
+    const length = packet[at];
+    if (length === undefined || length === 0 || length > MAX_LABEL_OCTETS) break;
+    at += 1 + length;
+  }
+  return at;
+}
+
+const lowered = Buffer.alloc(MAX_KEY_LENGTH);
+
+/** Length octets are at most 63 and `A` is 65, so they pass unchanged. At most MAX_KEY_LENGTH octets. */
+function lowerCase(packet: Buffer, start: number, end: number): NameKey {
+  for (let at = start; at < end; at++) {
+    const octet = packet[at] as number;
+    lowered[at - start] = octet >= 0x41 && octet <= 0x5a ? octet + 0x20 : octet;
+  }
+  return lowered.toString('latin1', 0, end - start);
+}
+
+/** All behind the question. @returns undefined when it is not well-formed to the last octet */
+function readRecords(packet: Buffer, start: number): { edns?: Edns } | undefined {
+  const beforeAdditional = packet.readUInt16BE(6) + packet.readUInt16BE(8);
+  const total = beforeAdditional + packet.readUInt16BE(10);
+  if (total > MAX_RECORDS_IN_QUERY) return undefined;
+  let at = start;
+  let edns: Edns | undefined;
+  for (let index = 0; index < total; index++) {
+    const record = readRecord(packet, at);
+    if (!record) return undefined;
+    at = record.end;
+    if (record.type !== TYPE.OPT) continue;
+    // RFC 6891 §6.1.1: one, in the additional section, owned by the root.
+    if (edns || index < beforeAdditional || !record.ownedByRoot) return undefined;
+    edns = readOpt(packet, record);
+    if (!edns) return undefined;
+  }
+  return at === packet.length ? { edns } : undefined;
+}
+
+type RawRecord = { ownedByRoot: boolean; type: number; fixed: number; end: number };
+
+/** `fixed` is where type, class, TTL and length stand: ten octets before the data. */
+function readRecord(packet: Buffer, start: number): RawRecord | undefined {
+  const labelsEnd = endOfLabels(packet, start);
+  const last = packet[labelsEnd];
+  if (last === undefined || labelsEnd - start > MAX_KEY_LENGTH) return undefined;
+  if (last !== 0 && last < 0xc0) return undefined;
+  const fixed = labelsEnd + (last === 0 ? 1 : 2);
+  if (fixed + 10 > packet.length) return undefined;
+  const end = fixed + 10 + packet.readUInt16BE(fixed + 8);
+  if (end > packet.length) return undefined;
+  return { ownedByRoot: fixed === start + 1, type: packet.readUInt16BE(fixed), fixed, end };
+}
+
+function readOpt(packet: Buffer, record: RawRecord): Edns | undefined {
+  const version = packet[record.fixed + 5] as number;
+  // What the data of another version looks like is unknown; the answer will be BADVERS.
+  if (version === 0 && !optionsFit(packet, record.fixed + 10, record.end)) return undefined;
+  return {
+    version,
+    udpOctets: packet.readUInt16BE(record.fixed + 2),
+    dnssecOk: (packet.readUInt16BE(record.fixed + 6) & DNSSEC_OK) !== 0,
+  };
+}
+
+/** RFC 6891 §6.1.2: code, length, value. Unknown codes are ignored (§6.1.2), broken lengths are not. */
+function optionsFit(packet: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at + 4 <= end) at += 4 + packet.readUInt16BE(at + 2);
+  return at === end;
+}
+
+/** A set and its owner, as the offset of a suffix of the question's name: all our owners are such suffixes. */
+export type OwnedSet = { ownerAt: number; set: RecordSet };
+
+export type Response = {
+  rcode: number;
+  authoritative: boolean;
+  answers: readonly OwnedSet[];
+  authority: readonly OwnedSet[];
+};
+
+/** The header alone: for packets whose question or records could not be read. */
+export function encodeFault(header: Header, rcode: number): Buffer {
+  const message = Buffer.alloc(HEADER_OCTETS);
+  writeHeader(message, header, rcode, 0);
+  return message;
+}
+
+/**
+ * The whole response, or, when it does not fit, one without records and with TC set (RFC 2181 §9).
+ * OPT is there if and only if the query had one (RFC 6891 §6.1.1).
+ */
+export function encodeResponse(query: Query, response: Response, transport: Transport): Buffer {
+  const sets = [...response.answers, ...response.authority];
+  const bare = HEADER_OCTETS + query.question.octets.length + (query.edns ? OPT_OCTETS : 0);
+  const whole = bare + sets.reduce((sum, { set }) => sum + setOctets(set), 0);
+  const fits = whole <= maxOctets(query.edns, transport);
+  const message = Buffer.allocUnsafe(fits ? whole : bare);
+  const flags = (response.authoritative ? FLAG.authoritative : 0) | (fits ? 0 : FLAG.truncated);
+  writeHeader(message, query.header, response.rcode & 0xf, flags);
+  message.writeUInt16BE(1, 4);
+  message.writeUInt16BE(fits ? recordCount(response.answers) : 0, 6);
+  message.writeUInt16BE(fits ? recordCount(response.authority) : 0, 8);
+  message.writeUInt16BE(query.edns ? 1 : 0, 10);
+  let at = HEADER_OCTETS + query.question.octets.copy(message, HEADER_OCTETS);
+  if (fits) for (const owned of sets) at = writeSet(message, at, owned);
+  if (query.edns) writeOpt(message, at, query.edns, response.rcode);
+  return message;
+}
+
+/** RFC 6891 §6.2.3: sizes below 512 count as 512. */
+function maxOctets(edns: Edns | undefined, transport: Transport): number {
+  if (transport === 'tcp') return MAX_MESSAGE_OCTETS;
+  return Math.min(Math.max(edns?.udpOctets ?? 0, MIN_UDP_OCTETS), MAX_UDP_OCTETS);
+}
+
+function setOctets(set: RecordSet): number {
+  return set.rdatas.reduce((sum, rdata) => sum + RECORD_OCTETS + rdata.length, 0);
+}
+
+function recordCount(sets: readonly OwnedSet[]): number {
+  return sets.reduce((sum, { set }) => sum + set.rdatas.length, 0);
+}
+
+/**
+ * RD is copied; RA, AD, CD and Z are never set: we do not recurse, and an authoritative answer
+ * clears AD and CD (RFC 4035 §3.1.6).
+ */
+function writeHeader(message: Buffer, header: Header, rcode: number, flags: number): void {
+  const recursion = header.recursionDesired ? FLAG.recursion : 0;
+  message.writeUInt16BE(header.id, 0);
+  message.writeUInt16BE(FLAG.response | (header.opcode << 11) | flags | recursion | rcode, 2);
+}
+
+function writeSet(message: Buffer, start: number, { ownerAt, set }: OwnedSet): number {
+  let at = start;
+  for (const rdata of set.rdatas) {
+    at = message.writeUInt16BE(0xc000 | (HEADER_OCTETS + ownerAt), at);
+    at = message.writeUInt16BE(set.type, at);
+    at = message.writeUInt16BE(CLASS_IN, at);
+    at = message.writeUInt32BE(set.ttl, at);
+    at = message.writeUInt16BE(rdata.length, at);
+    at += rdata.copy(message, at);
+  }
+  return at;
+}
+
+/** RFC 6891 §6.1.3. DO is copied (RFC 3225 §3), all other flags are ours to clear. */
+function writeOpt(message: Buffer, start: number, edns: Edns, rcode: number): void {
+  let at = message.writeUInt8(0, start);
+  at = message.writeUInt16BE(TYPE.OPT, at);
+  at = message.writeUInt16BE(MAX_UDP_OCTETS, at);
+  at = message.writeUInt8(rcode >> 4, at);
+  at = message.writeUInt8(0, at);
+  at = message.writeUInt16BE(edns.dnssecOk ? DNSSEC_OK : 0, at);
+  message.writeUInt16BE(0, at);
+}

@@ -1,0 +1,147 @@
+/**
+ * The same packets through real sockets, and what only sockets can bring: source port 0, 64 KB over
+ * TCP, connections that say half a message and wait. After each the server still answers.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { after, before, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { pino } from 'pino';
+import { DnsServer } from '../../dnsbl/server.ts';
+import { addressOf } from '../ask-dns.ts';
+import { apex, decoded, queryPacket, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
+import { fuzzRounds, fuzzSeed, integersFrom, mutated } from './dnsbl-packets.ts';
+
+const rounds = fuzzRounds(2_000);
+const integer = integersFrom(fuzzSeed('dnsbl-sockets', rounds));
+
+const counted = new Map<string, number>();
+const counts = (what: string) => counted.get(what) ?? 0;
+const server = new DnsServer({
+  zones: [zoneOf(vouched({ name: 'reef.test' }))],
+  listen: { host: '127.0.0.1', port: 0 },
+  log: pino({ enabled: false }),
+  count: (what, reason) => {
+    for (const key of [what, `${what} ${reason}`]) counted.set(key, counts(key) + 1);
+  },
+});
+let port = 0;
+before(async () => {
+  port = (await server.start()).port;
+});
+after(() => server.stop());
+
+async function stillAnswers(): Promise<void> {
+  assert.equal(await addressOf({ host: '127.0.0.1', port }, `reef.test.dom.${apex}`), '127.0.3.1');
+  assert.equal(counts('dns_dropped fault'), 0);
+}
+
+test('mutated packets over UDP', async () => {
+  const client = createSocket('udp4');
+  client.on('message', (message) => assert.equal((message[2] as number) >> 7, 1));
+  for (let round = 0; round < rounds; round++) {
+    const before = counts('dns_queries udp');
+    client.send(mutated(integer), port, '127.0.0.1');
+    while (counts('dns_queries udp') === before) await nextTurn();
+  }
+  client.close();
+  await stillAnswers();
+});
+
+/** Python, for node cannot forge a datagram. Needs the right to open raw sockets. */
+const forge = `
+import socket, struct, sys
+port, payload = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+raw.sendto(struct.pack('!HHHH', 0, port, 8 + len(payload), 0) + payload, ('127.0.0.1', 0))
+`;
+const python = ['-c', 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)'];
+const cannotForge = spawnSync('/usr/bin/python3', python).status === 0 ? false : 'no raw sockets here';
+
+test('a query from source port 0 is dropped and counted', { skip: cannotForge }, async () => {
+  const packet = queryPacket(`reef.test.dom.${apex}`, 'A').toString('hex');
+  const { status, stderr } = spawnSync('/usr/bin/python3', ['-c', forge, `${port}`, packet]);
+  assert.equal(status, 0, stderr.toString());
+  while (counts('dns_dropped source_port_zero') === 0) await nextTurn();
+  await stillAnswers();
+});
+
+/** All that comes back until the server or the client ends. */
+async function exchange(octets: Buffer): Promise<Buffer> {
+  const client = connect(port, '127.0.0.1');
+  client.on('error', () => client.destroy());
+  client.end(octets);
+  const received: Buffer[] = [];
+  client.on('data', (chunk) => received.push(chunk));
+  await new Promise((resolve) => client.once('close', resolve));
+  return Buffer.concat(received);
+}
+
+function framed(packet: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([packet.length >> 8, packet.length & 0xff]), packet]);
+}
+
+test('mutated packets over TCP, several on a connection, cut anywhere', async () => {
+  for (let round = 0; round < rounds / 20; round++) {
+    const packets = Array.from({ length: 5 }, () => framed(mutated(integer)));
+    const stream = Buffer.concat(packets);
+    await exchange(stream.subarray(0, integer(stream.length + 1)));
+  }
+  await stillAnswers();
+});
+
+test('64 KB over TCP get FORMERR, and the connection goes on', async () => {
+  const pointers = Buffer.concat([
+    queryPacket(apex, 'A').subarray(0, 12),
+    Buffer.alloc(65_523, Buffer.from([0xc0, 12])),
+  ]);
+  const received = await exchange(Buffer.concat([framed(pointers), framed(queryPacket(apex, 'SOA'))]));
+  assert.equal(received.readUInt16BE(0), 12);
+  assert.equal((received[5] as number) & 0xf, 1);
+  const length = received.readUInt16BE(14);
+  assert.equal(decoded(received.subarray(16, 16 + length)).answers?.length, 1);
+});
+
+test('a query padded to 64 KB is well-formed and answered', async () => {
+  const plain = queryPacket(apex, 'SOA', {});
+  const octets = 65_535 - plain.length;
+  // RFC 7830: one padding option fills the record and the message to their limits.
+  const padded = Buffer.concat([plain, Buffer.alloc(octets)]);
+  padded.writeUInt16BE(octets, plain.length - 2);
+  padded.writeUInt16BE(12, plain.length);
+  padded.writeUInt16BE(octets - 4, plain.length + 2);
+  const received = await exchange(framed(padded));
+  assert.equal(decoded(received.subarray(2)).answers?.length, 1);
+});
+
+test('half a message on many connections keeps nobody from an answer', async () => {
+  const halves = [
+    Buffer.alloc(0),
+    Buffer.from([0]),
+    Buffer.from([0xff, 0xff]),
+    framed(queryPacket(apex, 'SOA')).subarray(0, 20),
+  ];
+  const waiting = Array.from({ length: 24 }, (_, index) => {
+    const client = connect(port, '127.0.0.1');
+    client.write(halves[index % halves.length] as Buffer);
+    return client;
+  });
+  await Promise.all(waiting.map((client) => once(client, 'connect')));
+  await stillAnswers();
+  assert.ok((await exchange(framed(queryPacket(apex, 'SOA')))).length > 12);
+  for (const client of waiting) client.resetAndDestroy();
+  await stillAnswers();
+});
+
+test('a client that is gone before its answer harms nobody', async () => {
+  for (let turn = 0; turn < 20; turn++) {
+    const client = connect(port, '127.0.0.1');
+    await once(client, 'connect');
+    client.write(framed(queryPacket(apex, 'SOA')));
+    client.resetAndDestroy();
+  }
+  await stillAnswers();
+});

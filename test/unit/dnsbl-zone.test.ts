@@ -1,0 +1,248 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { apex, ask, emptyZone, said, startMs, vouched, zoneOf } from './dnsbl-fixtures.ts';
+
+const reef = vouched({ name: 'reef.test' });
+const longApex = `${'a'.repeat(63)}.${'b'.repeat(63)}.test`;
+
+test('a listing answers with its code and its explanation', () => {
+  const zone = zoneOf(vouched({ name: 'reef.test' }, { kind: 4, trust: 2 }));
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.4.2');
+  assert.equal(
+    said(zone, 'reef.test.dom', 'TXT'),
+    'did=did:plc:aaaaaaaaaaaaaaaaaaaaaaaa vouched-by=did:web:harbor.test,did:web:meadow.test url=https://harbor.test/listing/reef.test',
+  );
+});
+
+test('nothing but the test points is in a zone without listings', () => {
+  const zone = emptyZone();
+  const answers: [name: string, says: string][] = [
+    ['reef.test.dom', 'NXDOMAIN'],
+    ['TEST.dom', '127.0.0.2'],
+    ['INVALID.dom', 'NXDOMAIN'],
+    ['below.TEST.dom', 'NXDOMAIN'],
+    ['TEST.block', '127.0.0.2'],
+    ['INVALID.block', 'NXDOMAIN'],
+    ['2.0.0.127.ip', '127.0.0.2'],
+    ['1.0.0.127.ip', 'NXDOMAIN'],
+    ['2.0.0.127.block', '127.0.0.2'],
+    ['1.0.0.127.block', 'NXDOMAIN'],
+    [`2.0.0.0.0.0.f.7.f.f.f.f.${'0.'.repeat(20)}ip`, '127.0.0.2'],
+    [`1.0.0.0.0.0.f.7.f.f.f.f.${'0.'.repeat(20)}ip`, 'NXDOMAIN'],
+    [`2.0.0.0.0.0.f.7.f.f.f.f.${'0.'.repeat(20)}block`, '127.0.0.2'],
+    [`1.0.0.0.0.0.f.7.f.f.f.f.${'0.'.repeat(20)}block`, 'NXDOMAIN'],
+    ['test._vouch', 'NXDOMAIN'],
+  ];
+  for (const [name, says] of answers) assert.equal(said(zone, name), says, name);
+  assert.equal(zone.size, 0);
+});
+
+test('an address is found reversed, by octets or by nibbles', () => {
+  const zone = zoneOf(
+    vouched({ address: '192.0.2.25' }, { kind: 2 }),
+    vouched({ address: '2001:db8::25' }, { kind: 2 }),
+  );
+  assert.equal(said(zone, '25.2.0.192.ip'), '127.0.2.1');
+  assert.equal(said(zone, `5.2.${'0.'.repeat(22)}8.b.d.0.1.0.0.2.ip`), '127.0.2.1');
+  assert.equal(said(zone, '26.2.0.192.ip'), 'NXDOMAIN');
+  assert.equal(said(zone, '2.0.192.ip'), 'NODATA', 'an empty non-terminal exists');
+});
+
+test('a change shows in the very next answer, and a removal leaves nothing behind', () => {
+  const zone = zoneOf(reef);
+  assert.equal(zone.apply({ ...reef, trust: 3, seq: 2 }), 'changed');
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.3.3');
+  assert.equal(zone.apply({ ...reef, seq: 3, removed: true }), 'changed');
+  for (const name of ['reef.test.dom', 'reef.test._vouch', '_vouch']) {
+    assert.equal(said(zone, name, 'TXT'), 'NXDOMAIN', name);
+  }
+  assert.equal(said(zone, 'test.dom', 'TXT').startsWith('test entry'), true);
+  assert.equal(zone.size, 0);
+});
+
+test('RFC 5518: mail types are vouched for from trust 1 on', () => {
+  const zone = zoneOf(vouched({ name: 'reef.test' }, { trust: 0, mailTypes: ['transaction', 'list'] }));
+  assert.equal(said(zone, 'reef.test._vouch', 'TXT'), 'NXDOMAIN');
+  zone.apply(vouched({ name: 'reef.test' }, { trust: 1, mailTypes: ['transaction', 'list'] }));
+  assert.equal(said(zone, 'reef.test._vouch', 'TXT'), 'transaction list');
+  assert.equal(said(zone, 'reef.test._vouch', 'A'), 'NODATA');
+  zone.apply(vouched({ name: 'reef.test' }, { trust: 0 }));
+  assert.equal(said(zone, 'reef.test._vouch', 'TXT'), 'NXDOMAIN');
+});
+
+test('blocked names and addresses answer under block alone, with their reason', () => {
+  const zone = zoneOf(
+    vouched({ name: 'spam.test' }, { list: 'blocked', reason: 'phishing' }),
+    vouched({ address: '192.0.2.66' }, { list: 'blocked', reason: 'malware' }),
+  );
+  assert.equal(said(zone, 'spam.test.block'), '127.0.0.2');
+  assert.match(said(zone, 'spam.test.block', 'TXT'), /^reason=phishing did=/);
+  assert.equal(said(zone, '66.2.0.192.block'), '127.0.0.2');
+  assert.equal(said(zone, 'spam.test.dom'), 'NXDOMAIN');
+  assert.equal(said(zone, '66.2.0.192.ip'), 'NXDOMAIN');
+});
+
+test('RFC 4592: a covering name answers for what no closer name encloses', () => {
+  const zone = zoneOf(
+    vouched({ name: 'reef.test' }, { kind: 4, coverSubdomains: true }),
+    vouched({ name: 'news.reef.test' }, { kind: 3 }),
+    vouched({ name: 'a.deep.reef.test' }, { kind: 3 }),
+  );
+  const answers: [name: string, says: string][] = [
+    ['mail.reef.test.dom', '127.0.4.1'],
+    ['x.y.z.reef.test.dom', '127.0.4.1'],
+    ['*.reef.test.dom', '127.0.4.1'],
+    ['x.*.reef.test.dom', 'NXDOMAIN'],
+    ['news.reef.test.dom', '127.0.3.1'],
+    ['x.news.reef.test.dom', 'NXDOMAIN'],
+    ['deep.reef.test.dom', 'NODATA'],
+    ['x.deep.reef.test.dom', 'NXDOMAIN'],
+    ['areef.test.dom', 'NXDOMAIN'],
+    ['mail.reef.test._vouch', 'NODATA'],
+  ];
+  for (const [name, says] of answers) assert.equal(said(zone, name), says, name);
+  assert.equal(said(zone, 'mail.reef.test._vouch', 'TXT'), 'transaction');
+  assert.equal(said(zone, 'mail.reef.test.dom', 'AAAA'), 'NODATA');
+
+  zone.apply(vouched({ name: 'reef.test' }, { kind: 4, coverSubdomains: false }));
+  assert.equal(said(zone, 'mail.reef.test.dom'), 'NXDOMAIN');
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.4.1');
+});
+
+test('an empty non-terminal goes with the last name below it', () => {
+  const zone = zoneOf(vouched({ name: 'a.b.example' }), vouched({ name: 'c.b.example' }));
+  assert.equal(said(zone, 'b.example.dom'), 'NODATA');
+  zone.apply(vouched({ name: 'a.b.example' }, { removed: true }));
+  assert.equal(said(zone, 'b.example.dom'), 'NODATA');
+  zone.apply(vouched({ name: 'c.b.example' }, { removed: true }));
+  assert.equal(said(zone, 'b.example.dom'), 'NXDOMAIN');
+  assert.equal(said(zone, 'example.dom'), 'NXDOMAIN');
+});
+
+const unlistable: [why: string, what: { name: string } | { address: string }][] = [
+  ['upper case', { name: 'Reef.test' }],
+  ['a final dot', { name: 'reef.test.' }],
+  ['nothing', { name: '' }],
+  ['an empty label', { name: 'reef..test' }],
+  ['a wildcard', { name: '*.test' }],
+  ['a U-label', { name: 'bücher.test' }],
+  ['a label of 64', { name: `${'a'.repeat(64)}.test` }],
+  ['no room for the apex', { name: `${'a.'.repeat(116)}test` }],
+  ['the test point', { name: 'test' }],
+  ['the name that must not exist', { name: 'invalid' }],
+  ['a name that would make it exist', { name: 'reef.invalid' }],
+  ['a name that would make 1.0.0.127.block exist', { name: 'x.1.0.0.127' }],
+  ['the IPv4 test point', { address: '127.0.0.2' }],
+  ['the IPv4 address that must not exist', { address: '127.0.0.1' }],
+  ['the IPv6 test point', { address: '::ffff:7f00:2' }],
+  ['the IPv6 address that must not exist', { address: '::FFFF:127.0.0.1' }],
+  ['a network', { address: '192.0.2.0/24' }],
+  ['a zone id', { address: 'fe80::1%eth0' }],
+];
+for (const [why, what] of unlistable) {
+  test(`${why} is unlistable and changes nothing`, () => {
+    const zone = emptyZone();
+    for (const list of ['vouched', 'blocked'] as const) {
+      assert.equal(zone.apply(vouched(what, { list })), 'unlistable');
+    }
+    assert.equal(zone.size, 0);
+    assert.equal(zone.serial, startMs / 1000);
+    for (const subtree of ['dom', 'block']) assert.equal(said(zone, `invalid.${subtree}`), 'NXDOMAIN');
+  });
+}
+
+test('253 octets with the apex are listable, 254 are not', () => {
+  const room = 253 - '.dom.'.length - apex.length;
+  const name = (octets: number) =>
+    `${'a.'.repeat(Math.floor((octets - 4) / 2))}${'b'.repeat(octets % 2 ? 5 : 4)}`;
+  assert.equal(name(room).length, room);
+  const zone = emptyZone();
+  assert.equal(zone.apply(vouched({ name: name(room) }, { coverSubdomains: true })), 'changed');
+  assert.equal(said(zone, `${name(room)}.dom`), '127.0.3.1');
+  assert.equal(zone.apply(vouched({ name: name(room + 1) })), 'unlistable');
+});
+
+test('the serial continues from the larger of the last one and the clock, and grows with each change', () => {
+  let nowMs = startMs;
+  const now = () => nowMs;
+  const seconds = startMs / 1000;
+  assert.equal(emptyZone({ now }).serial, seconds);
+  assert.equal(emptyZone({ now, serial: seconds - 5 }).serial, seconds);
+  const zone = emptyZone({ now, serial: seconds + 5 });
+  assert.equal(zone.serial, seconds + 5);
+  zone.apply(reef);
+  assert.equal(zone.serial, seconds + 6);
+  nowMs += 60_000;
+  zone.apply({ ...reef, trust: 2 });
+  assert.equal(zone.serial, seconds + 60);
+  assert.equal(zone.apply({ ...reef, trust: 2, seq: 9 }), 'unchanged');
+  assert.equal(zone.serial, seconds + 60);
+  zone.replace([reef]);
+  assert.equal(zone.serial, seconds + 61);
+  const [soa] = ask(zone, '', 'SOA').answers ?? [];
+  assert.equal(soa?.type === 'SOA' && soa.data.serial, seconds + 61);
+});
+
+test('the serial goes round at 2^32', () => {
+  const zone = emptyZone({ serial: 2 ** 32 - 1 });
+  zone.apply(reef);
+  assert.equal(zone.serial, 0);
+});
+
+test('replace leaves exactly the given listings and the test points', () => {
+  const zone = zoneOf(reef, vouched({ name: 'old.test' }), vouched({ address: '192.0.2.1' }));
+  zone.replace([reef, vouched({ name: 'new.test' }), vouched({ name: 'UNLISTABLE' })]);
+  assert.equal(zone.size, 2);
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.3.1');
+  assert.equal(said(zone, 'new.test.dom'), '127.0.3.1');
+  assert.equal(said(zone, 'old.test.dom'), 'NXDOMAIN');
+  assert.equal(said(zone, 'test.dom'), '127.0.0.2');
+});
+
+test('a long explanation keeps its DID and URL and whole vouchers only', () => {
+  const vouchers = Array.from({ length: 64 }, (_, index) => `did:web:cooperative-${index}.example`);
+  const zone = zoneOf(vouched({ name: 'reef.test' }, { vouchers }));
+  const text = said(zone, 'reef.test.dom', 'TXT');
+  assert.ok(text.length <= 900, `${text.length} octets`);
+  assert.match(text, /^did=\S+ vouched-by=\S+example url=https:\/\/harbor\.test\/listing\/reef\.test$/);
+  const shown = /vouched-by=(\S+)/.exec(text)?.[1]?.split(',') ?? [];
+  assert.ok(shown.length > 10);
+  assert.deepEqual(shown, vouchers.slice(0, shown.length));
+});
+
+test('an explanation without end is unlistable', () => {
+  const zone = emptyZone();
+  assert.equal(
+    zone.apply(vouched({ name: 'reef.test' }, { url: `https://${'x'.repeat(70_000)}` })),
+    'unlistable',
+  );
+});
+
+const unfit: [why: string, options: Parameters<typeof emptyZone>[0]][] = [
+  ['an apex that is no name', { apex: 'list harbor' }],
+  ['the root as apex', { apex: '' }],
+  ['no name server', { nameservers: [] }],
+  ['a name server inside the zone, for which it has no address', { nameservers: [`ns.${apex}`] }],
+  ['a hostmaster that is no name', { hostmaster: 'hostmaster@harbor.test' }],
+  ['a negative TTL', { ttlSeconds: -1 }],
+  ['a TTL of 32 bits', { negativeTtlSeconds: 2 ** 31 }],
+  ['a serial of 33 bits', { serial: 2 ** 32 }],
+];
+for (const [why, options] of unfit) {
+  test(`a zone with ${why} is refused`, () => {
+    assert.throws(() => emptyZone(options), RangeError);
+  });
+}
+
+test('a label that ends with the octets of the apex, length and all, is outside', () => {
+  // A length of 48 is the octet '0'.
+  const first = 'a'.repeat(48);
+  const zone = emptyZone({ apex: `${first}.test`, nameservers: [`x0${first}.test`] });
+  assert.equal(said(zone, `test.dom.${first}.test.`), '127.0.0.2');
+  assert.equal(said(zone, `x0${first}.test.`, 'NS'), 'REFUSED');
+});
+
+test('under a long apex the test points that do not fit are left out', () => {
+  const zone = emptyZone({ apex: longApex });
+  assert.equal(said(zone, `test.dom.${longApex}.`), '127.0.0.2');
+});
