@@ -1,0 +1,136 @@
+/**
+ * GETs addresses that strangers name: a PLC directory, a did:web host, a member's PDS.
+ *
+ * Promise: no byte goes to an address that address.ts does not allow, whatever a name resolves to and
+ * whenever it changes: the address that is checked is the address that is connected to. Redirects are
+ * not followed, the body and the time are capped.
+ */
+import { type LookupAddress, type LookupAllOptions, lookup as systemLookup } from 'node:dns';
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import { isIP, type LookupFunction } from 'node:net';
+import { type AddressRules, addressAllowed } from './address.ts';
+
+export type GuardedFetchOptions = {
+  /** Default 1 MiB. */
+  maxBytes?: number;
+  /** For everything, from the name's resolution to the last byte; default 10 s. */
+  timeoutMs?: number;
+  headers?: Record<string, string>;
+};
+
+/** A 3xx is a status like any other. `headers` have lower-case names. */
+export type GuardedResponse = {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  body: Uint8Array;
+};
+
+/**
+ * @throws FetchRefused when the rules forbid the URL or its address
+ * @throws FetchFailed for what went wrong on the way: network, TLS, time-out, a body over the cap
+ */
+export type GuardedFetch = (url: string, init?: GuardedFetchOptions) => Promise<GuardedResponse>;
+
+/** Not an address we fetch; asking again changes nothing. */
+export class FetchRefused extends Error {
+  override name = 'FetchRefused';
+}
+
+/** A later try may succeed. */
+export class FetchFailed extends Error {
+  override name = 'FetchFailed';
+}
+
+/** https to public addresses; with loopback allowed, http and https to loopback too. */
+export function guardedFetch(rules: AddressRules): GuardedFetch {
+  return async (address, init = {}) => {
+    const url = checkedUrl(address, rules);
+    const rulesHere = url.protocol === 'http:' ? { ...rules, loopbackOnly: true } : rules;
+    const { maxBytes = 1024 * 1024, timeoutMs = 10_000, headers = {} } = init;
+    const response = await open(url, rulesHere, headers, AbortSignal.timeout(timeoutMs));
+    return {
+      status: response.statusCode ?? 0,
+      headers: response.headers,
+      body: await readCapped(response, maxBytes),
+    };
+  };
+}
+
+function checkedUrl(address: string, rules: AddressRules): URL {
+  if (!URL.canParse(address)) throw new FetchRefused('not a URL');
+  const url = new URL(address);
+  const plain = url.protocol === 'http:' && (rules.allowLoopback || rules.loopbackOnly);
+  if (url.protocol !== 'https:' && !plain) throw new FetchRefused(`${url.protocol} is not fetched`);
+  if (url.username || url.password) throw new FetchRefused('a URL with credentials is not fetched');
+  return url;
+}
+
+function open(
+  url: URL,
+  rules: AddressRules,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  // An address in the URL itself never passes through `lookup`.
+  const literal = url.hostname.replace(/^\[|\]$/g, '');
+  if (isIP(literal) && !addressAllowed(literal, rules)) throw refused(literal);
+  const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  return new Promise((resolve, reject) => {
+    const request: ClientRequest = send(url, {
+      // No pooled connection: its address would have been checked under another URL's rules.
+      agent: false,
+      lookup: checkedLookup(rules),
+      signal,
+      maxHeaderSize: 16 * 1024,
+      // The cap is on what we hold in memory: nothing is decompressed.
+      headers: { 'accept-encoding': 'identity', 'user-agent': 'atmosphere-mail', ...headers },
+    });
+    request.once('response', resolve);
+    request.on('error', (error) => reject(asFailure(error)));
+    // An upgrade that nobody asked for ends without an error.
+    request.once('close', () => reject(new FetchFailed('closed without an answer')));
+    request.end();
+  });
+}
+
+/** Resolves as the system does and hands on only allowed addresses, so that a rebinding name gains nothing. */
+export function checkedLookup(rules: AddressRules): LookupFunction {
+  return (hostname, options, callback) => {
+    const all: LookupAllOptions = { family: options.family, hints: options.hints, all: true };
+    systemLookup(hostname, all, (error, found: LookupAddress[]) => {
+      if (error) return callback(error, '', 0);
+      const allowed = found.filter(({ address }) => addressAllowed(address, rules));
+      const first = allowed[0];
+      if (!first) return callback(refused(hostname), '', 0);
+      if (options.all) return callback(null, allowed);
+      callback(null, first.address, first.family);
+    });
+  };
+}
+
+async function readCapped(response: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > maxBytes) throw new FetchFailed(`the body is larger than ${maxBytes} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw asFailure(error as Error);
+  } finally {
+    response.destroy();
+  }
+  return Buffer.concat(chunks);
+}
+
+function refused(what: string): FetchRefused {
+  return new FetchRefused(`${what} is not a public address`);
+}
+
+function asFailure(error: Error): FetchRefused | FetchFailed {
+  if (error instanceof FetchRefused || error instanceof FetchFailed) return error;
+  return new FetchFailed(error.message || error.name, { cause: error });
+}

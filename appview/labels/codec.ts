@@ -1,0 +1,182 @@
+/**
+ * Labels and the frames that carry them: check, sign, verify, encode, decode.
+ *
+ * Promise: bytes from outside come back as a value or as a refusal, never as a throw, and a label is
+ * verified over exactly the fields that its issuer sent.
+ * Whose label it may be, and whether it is in force, is consumer.ts's and store.ts's business.
+ *
+ * https://atproto.com/specs/label, https://atproto.com/specs/event-stream, com.atproto.label.*
+ */
+import type { Keypair } from '@atproto/crypto';
+import { decode, decodeAll, encode } from '@atproto/lex-cbor';
+import { com } from '../../lexicons/index.ts';
+import { verifySignature } from '../identity/signature.ts';
+
+/** Everything that is signed. A field that the issuer left out stays out. */
+export type UnsignedLabel = {
+  ver?: number;
+  /** DID of the issuer. */
+  src: string;
+  /** A bare DID, or an `at://` URI of a record. */
+  uri: string;
+  /** The version of the record that is meant. */
+  cid?: string;
+  /** At most 128 bytes, lower-case kebab. */
+  val: string;
+  neg?: boolean;
+  /** RFC 3339. */
+  cts: string;
+  /** RFC 3339. */
+  exp?: string;
+};
+
+/** As on the wire: `sig` is optional there. */
+export type Label = UnsignedLabel & { sig?: Uint8Array };
+
+/** `sig`: 64 bytes, compact and low-S, over SHA-256 of labelBytes(). */
+export type SignedLabel = UnsignedLabel & { sig: Uint8Array };
+
+/**
+ * One message of `com.atproto.label.subscribeLabels`.
+ *
+ * `labels` are as they came and unchecked: parseLabel() says what each is, so that one malformed label
+ * costs its neighbours nothing.
+ */
+export type LabelsFrame = { kind: 'labels'; seq: number; labels: readonly unknown[] };
+export type InfoFrame = { kind: 'info'; name: string; message?: string };
+/** The server closes the stream after it. */
+export type ErrorFrame = { kind: 'error'; error: string; message?: string };
+/** A message type of a later protocol; the specification asks clients to pass over it. */
+export type UnknownFrame = { kind: 'unknown' };
+export type Frame = LabelsFrame | InfoFrame | ErrorFrame | UnknownFrame;
+
+/** Some thousand labels; decoding one frame must not hold the thread for long. */
+export const maxFrameBytes = 1024 * 1024;
+
+/** A DID of 2048, a collection of 317 and a record key of 512, with what joins them. */
+const maxUriBytes = 2900;
+const maxDatetimeBytes = 64;
+
+const signedFields = ['ver', 'src', 'uri', 'cid', 'val', 'neg', 'cts', 'exp'] as const;
+
+/**
+ * A label out of decoded CBOR or JSON, with a signature that may or may not hold.
+ *
+ * Fields outside the specification are left behind: no signature covers them.
+ *
+ * @returns undefined when the value breaks com.atproto.label.defs#label or has no 64-byte `sig`
+ */
+export function parseLabel(value: unknown): SignedLabel | undefined {
+  if (!com.atproto.label.defs.label.matches(value)) return undefined;
+  const label = value as Label;
+  if (!isSane(label) || label.sig?.length !== 64) return undefined;
+  return { ...unsigned(label), sig: label.sig };
+}
+
+function isSane(label: Label): boolean {
+  return (
+    (label.ver === undefined || label.ver === 1) &&
+    /^(did:[a-z]+:|at:\/\/did:[a-z]+:)/.test(label.uri) &&
+    Buffer.byteLength(label.uri) <= maxUriBytes &&
+    /^!?[a-z0-9][a-z0-9-]*$/.test(label.val) &&
+    label.cts.length <= maxDatetimeBytes &&
+    (label.exp?.length ?? 0) <= maxDatetimeBytes
+  );
+}
+
+/** The signed fields that are present, in a plain object: no `sig`, no `$type`, nothing of our own. */
+function unsigned(label: Label): UnsignedLabel {
+  const present = signedFields.filter((field) => label[field] !== undefined);
+  return Object.fromEntries(present.map((field) => [field, label[field]])) as UnsignedLabel;
+}
+
+/**
+ * The bytes under a label's signature: DAG-CBOR of its fields as received.
+ *
+ * Some labelers sign `neg: false`, others leave it out; dropping a false field would break the
+ * signatures of the first kind.
+ */
+export function labelBytes(label: Label): Uint8Array {
+  return encode(unsigned(label));
+}
+
+/** @param key of the issuer's `#atproto_label`; @atproto/crypto signs low-S over SHA-256 */
+export async function signLabel(label: UnsignedLabel, key: Keypair): Promise<SignedLabel> {
+  const fields = unsigned(label);
+  return { ...fields, sig: await key.sign(encode(fields)) };
+}
+
+/** @param didKey `did:key:…` of the issuer's `#atproto_label` */
+export function verifyLabel(label: SignedLabel, didKey: string): boolean {
+  return verifySignature(didKey, labelBytes(label), label.sig);
+}
+
+/** One label as it is stored: DAG-CBOR with its signature. */
+export function encodeLabel(label: SignedLabel): Uint8Array {
+  return encode({ ...unsigned(label), sig: label.sig });
+}
+
+/** @returns undefined when the bytes are not what encodeLabel() makes */
+export function decodeLabel(bytes: Uint8Array): SignedLabel | undefined {
+  try {
+    return parseLabel(decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param seq of the last of `labels`; grows from frame to frame, gaps are legal */
+export function encodeLabelsFrame(seq: number, labels: readonly SignedLabel[]): Uint8Array {
+  const signed = labels.map((label) => ({ ...unsigned(label), sig: label.sig }));
+  return Buffer.concat([encode({ op: 1, t: '#labels' }), encode({ seq, labels: signed })]);
+}
+
+/** @param name `OutdatedCursor` is the one that the lexicon knows */
+export function encodeInfoFrame(name: string, message?: string): Uint8Array {
+  const body = message === undefined ? { name } : { name, message };
+  return Buffer.concat([encode({ op: 1, t: '#info' }), encode(body)]);
+}
+
+/** @param error `FutureCursor` is the one that the lexicon knows; close the stream after it */
+export function encodeErrorFrame(error: string, message?: string): Uint8Array {
+  const body = message === undefined ? { error } : { error, message };
+  return Buffer.concat([encode({ op: -1 }), encode(body)]);
+}
+
+/** @returns undefined for bytes that are not one frame of an event stream, or more than maxFrameBytes */
+export function decodeFrame(bytes: Uint8Array): Frame | undefined {
+  if (bytes.length > maxFrameBytes) return undefined;
+  try {
+    const items = decodeAll(bytes);
+    const [header, body] = [items.next().value, items.next().value];
+    return items.next().done && isMap(header) && isMap(body) ? frameOf(header, body) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function frameOf(header: Record<string, unknown>, body: Record<string, unknown>): Frame | undefined {
+  if (header.op === -1) return noticeOf('error', body.error, body.message);
+  if (header.op !== 1) return undefined;
+  if (header.t === '#labels') return labelsOf(body.seq, body.labels);
+  if (header.t === '#info') return noticeOf('info', body.name, body.message);
+  return { kind: 'unknown' };
+}
+
+function labelsOf(seq: unknown, labels: unknown): LabelsFrame | undefined {
+  if (!Number.isSafeInteger(seq) || (seq as number) < 0 || !Array.isArray(labels)) return undefined;
+  return { kind: 'labels', seq: seq as number, labels };
+}
+
+function noticeOf(kind: 'info' | 'error', name: unknown, message: unknown): Frame | undefined {
+  if (typeof name !== 'string') return undefined;
+  // These go to the log: a peer does not choose how much of it.
+  const text = typeof message === 'string' ? { message: message.slice(0, 200) } : {};
+  return kind === 'info'
+    ? { kind, name: name.slice(0, 64), ...text }
+    : { kind, error: name.slice(0, 64), ...text };
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}

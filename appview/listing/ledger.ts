@@ -1,0 +1,85 @@
+/**
+ * First sights: since when we have seen each label's unbroken chain.
+ *
+ * Promise: an age here is never older than our own first sight, whatever a cts says, and it survives
+ * the AppView: a rebuild replays old labels, and what is older than the chain's newest label is then
+ * known as history and changes nothing. ledger.db is in the backup and is never rebuilt.
+ *
+ * A chain is broken by a negation, or by an exp that passed before the next label was made.
+ */
+import { type Database, transaction } from '../database.ts';
+import type { SignedLabel } from '../labels/codec.ts';
+import { attestedDomain, type StoredLabel } from '../labels/store.ts';
+
+type Row = { at: number; latest_at: number; expires_at: number | null };
+
+export class Ledger {
+  readonly #db: Database.Database;
+  readonly #now: () => number;
+  readonly #sql: ReturnType<typeof prepare>;
+
+  constructor(options: { db: Database.Database; now: () => number }) {
+    this.#db = options.db;
+    this.#now = options.now;
+    this.#sql = prepare(options.db);
+  }
+
+  /** Takes note of labels that became current, in order; one commit. Only those on attestations can ever vote. */
+  observe(applied: readonly StoredLabel[]): void {
+    const relevant = applied.filter(({ label }) => attestedDomain(label.uri) !== undefined);
+    if (relevant.length === 0) return;
+    transaction(this.#db, () => {
+      for (const stored of relevant) this.#observe(stored);
+    });
+  }
+
+  /**
+   * Since when the chain of this label, which is in force, is unbroken (Unix ms).
+   *
+   * A label that the ledger does not know, because the ledger was lost, begins to age now.
+   */
+  firstSight(stored: StoredLabel): number {
+    const known = this.#row(stored.label);
+    if (known) return known.at;
+    const at = this.#now();
+    this.#put(stored, at);
+    return at;
+  }
+
+  #observe(stored: StoredLabel): void {
+    const known = this.#row(stored.label);
+    if (known && stored.orderedAt < known.latest_at) return;
+    if (stored.label.neg) this.#sql.forget.run(...key(stored.label));
+    else this.#put(stored, known && !endedBefore(known, stored) ? known.at : stored.receivedAt);
+  }
+
+  #row(label: SignedLabel): Row | undefined {
+    return this.#sql.find.get(...key(label)) as Row | undefined;
+  }
+
+  #put({ label, orderedAt, expiresAt }: StoredLabel, at: number): void {
+    this.#sql.put.run(...key(label), at, orderedAt, expiresAt ?? null);
+  }
+}
+
+// By the time of making, not of receipt: our own absence while a label was renewed breaks no chain.
+function endedBefore(known: Row, { label, receivedAt }: StoredLabel): boolean {
+  return known.expires_at !== null && Math.min(Date.parse(label.cts), receivedAt) >= known.expires_at;
+}
+
+function key({ src, uri, val }: SignedLabel): [string, string, string] {
+  return [src, uri, val];
+}
+
+function prepare(db: Database.Database) {
+  return {
+    find: db.prepare(
+      'SELECT at, latest_at, expires_at FROM first_sight WHERE src = ? AND uri = ? AND val = ?',
+    ),
+    put: db.prepare(
+      `INSERT OR REPLACE INTO first_sight (src, uri, val, at, latest_at, expires_at)
+       VALUES (?, ?, ?, ?, ?, ?)`,
+    ),
+    forget: db.prepare('DELETE FROM first_sight WHERE src = ? AND uri = ? AND val = ?'),
+  };
+}

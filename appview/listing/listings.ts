@@ -1,0 +1,197 @@
+/**
+ * Keeps the listings true: decides again whenever something that a decision rests on has changed.
+ *
+ * Promise: an attestation, a frame of labels or a moment (an expiry, a birthday) touches exactly the
+ * domains that it names, in one pass and one commit, before the event that brought it returns; those
+ * who follow hear of a change right after the commit. What a pass could not write is tried again.
+ *
+ * policy.ts decides; rows.ts remembers; this file knows when.
+ */
+import type { Logger } from 'pino';
+import type { Listing } from '../../dnsbl/listing.ts';
+import { CorruptState, type Database, transaction } from '../database.ts';
+import type { AttestationChange, AttestationRow } from '../firehose/attestations.ts';
+import { attestedDomain, type LabelStore } from '../labels/store.ts';
+import type { Ledger } from './ledger.ts';
+import { type Candidate, type Decision, decide, type Policy, type Verdict, type Vote } from './policy.ts';
+import { type ListingBody, ListingRows } from './rows.ts';
+
+/** What this file needs of the attestations: those of active accounts. */
+export type IndexedAttestations = {
+  get(uri: string): AttestationRow | undefined;
+  onChange(callback: (change: AttestationChange) => void): () => void;
+};
+
+export type ListingsOptions = {
+  /** appview.db */
+  db: Database.Database;
+  attestations: IndexedAttestations;
+  labels: LabelStore;
+  ledger: Ledger;
+  policy: Policy;
+  /** Base URL without a path; a listing's page is `<publicUrl>/listing/<domain>`. */
+  publicUrl: string;
+  log: Logger;
+  count: (what: string, reason?: string) => void;
+  now: () => number;
+};
+
+/** A listing with everything that made it: the signed commit's record and the signed labels. */
+export type Explanation = { listing: Listing; attestation: AttestationRow; votes: Vote[] };
+
+/** A clock that jumps, or a machine that slept, is noticed within this time. */
+const longestSleepMs = 60_000;
+const retryMs = 1_000;
+
+export class Listings {
+  readonly #options: ListingsOptions;
+  readonly #rows: ListingRows;
+  readonly #listeners = new Set<(listing: Listing) => void>();
+  /** When time alone may change a domain's decision, Unix ms. */
+  readonly #boundaries = new Map<string, number>();
+  /** Touched, and not yet decided and written. */
+  readonly #touched = new Set<string>();
+  #unfollow: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #wakesAt = Infinity;
+
+  constructor(options: ListingsOptions) {
+    this.#options = options;
+    this.#rows = new ListingRows(options.db, options.now);
+  }
+
+  /** Decides every domain once, for the policy or the time may have changed since, and then follows. */
+  start(): void {
+    const { attestations, labels } = this.#options;
+    this.#unfollow = [
+      attestations.onChange(({ rkey }) => this.recompute([rkey])),
+      labels.onChange((applied) =>
+        this.recompute(applied.flatMap(({ label }) => attestedDomain(label.uri) ?? [])),
+      ),
+    ];
+    this.recompute([...labels.domainsLabelled(), ...this.#listedDomains()]);
+  }
+
+  stop(): void {
+    for (const unfollow of this.#unfollow) unfollow();
+    this.#unfollow = [];
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#wakesAt = Infinity;
+  }
+
+  /** One pass over these domains and what earlier passes could not write. */
+  recompute(domains: Iterable<string>): void {
+    for (const domain of domains) this.#touched.add(domain);
+    const changed = this.#pass();
+    for (const listing of changed) for (const listener of this.#listeners) listener(listing);
+  }
+
+  /** Decides again where time alone may have changed the answer. The timer calls it. */
+  recomputeDue(): void {
+    const now = this.#options.now();
+    const due = [...this.#boundaries].filter(([, at]) => at <= now).map(([domain]) => domain);
+    this.#wakesAt = Infinity;
+    this.recompute(due);
+    for (const at of this.#boundaries.values()) this.#wakeAt(at);
+  }
+
+  /** Called after the commit, in order of seq; a removed listing comes with `removed`. Returns what ends it. */
+  onChange(callback: (listing: Listing) => void): () => void {
+    this.#listeners.add(callback);
+    return () => this.#listeners.delete(callback);
+  }
+
+  /** Everything listed now, in order of seq. Read it to the end before anything else is written. */
+  all(): Iterable<Listing> {
+    return this.#rows.all();
+  }
+
+  /** @returns at most `limit` listings changed after `seq`, ascending; a name appears with its newest state alone */
+  since(seq: number, limit: number): Listing[] {
+    return this.#rows.since(seq, limit);
+  }
+
+  /** The seq of the newest change. */
+  get last(): number {
+    return this.#rows.last;
+  }
+
+  /** A cursor between 0 and this belongs to an AppView that was thrown away since. */
+  get epoch(): number {
+    return this.#rows.epoch;
+  }
+
+  /** @returns undefined when the domain is not vouched for now */
+  get(domain: string): Explanation | undefined {
+    const listing = this.#rows.get(domain);
+    if (!listing || listing.removed) return undefined;
+    const { verdict } = this.#decide(domain, this.#options.now());
+    return verdict && { listing, attestation: verdict.attestation, votes: verdict.votes };
+  }
+
+  #pass(): Listing[] {
+    if (this.#touched.size === 0) return [];
+    try {
+      const now = this.#options.now();
+      const decided = [...this.#touched].map((domain) => ({ domain, ...this.#decide(domain, now) }));
+      const changed = transaction(this.#options.db, () =>
+        decided.flatMap(({ domain, verdict }) => this.#write(domain, verdict) ?? []),
+      );
+      for (const { domain, changesAt } of decided) this.#remind(domain, changesAt);
+      this.#touched.clear();
+      return changed;
+    } catch (error) {
+      if (error instanceof CorruptState) throw error;
+      this.#options.count('listing_pass_failed');
+      this.#options.log.error(
+        { err: error, domains: this.#touched.size },
+        'listings not written, trying again',
+      );
+      this.#wakeAt(this.#options.now() + retryMs);
+      return [];
+    }
+  }
+
+  // By the labels, never by scanning who attests the domain: anyone may attest any domain any number of
+  // times, and only what an issuer that we follow has labelled can change the answer.
+  #decide(domain: string, now: number): Decision {
+    const { attestations, labels, policy } = this.#options;
+    const indexed = labels.attestationsLabelled(domain).flatMap((uri) => attestations.get(uri) ?? []);
+    const candidates = indexed.map((attestation) => this.#candidate(attestation, now));
+    return decide(domain, candidates, policy, now);
+  }
+
+  #candidate(attestation: AttestationRow, now: number): Candidate {
+    const { labels, ledger } = this.#options;
+    const sighted = labels
+      .current(attestation.uri, now)
+      .map((stored) => ({ ...stored, firstSeen: ledger.firstSight(stored) }));
+    return { attestation, labels: sighted };
+  }
+
+  #write(domain: string, verdict: Verdict | undefined): Listing | undefined {
+    if (!verdict) return this.#rows.remove(domain);
+    const body: ListingBody = { ...verdict.listing, url: `${this.#options.publicUrl}/listing/${domain}` };
+    return this.#rows.put(domain, body);
+  }
+
+  #remind(domain: string, at: number | undefined): void {
+    if (at === undefined) return void this.#boundaries.delete(domain);
+    this.#boundaries.set(domain, at);
+    this.#wakeAt(at);
+  }
+
+  #wakeAt(at: number): void {
+    if (at >= this.#wakesAt) return;
+    clearTimeout(this.#timer);
+    this.#wakesAt = at;
+    const inMs = Math.min(Math.max(at - this.#options.now(), 0), longestSleepMs);
+    this.#timer = setTimeout(() => this.recomputeDue(), inMs);
+    this.#timer.unref();
+  }
+
+  #listedDomains(): string[] {
+    return [...this.#rows.all()].flatMap(({ name }) => name ?? []);
+  }
+}

@@ -1,0 +1,100 @@
+/** The schemas of appview.db (rebuilt from the network at will) and ledger.db (in the backup, never rebuilt). */
+import type { Migration } from './database.ts';
+
+export const appviewMigrations: readonly Migration[] = [
+  {
+    number: 1,
+    name: 'attestations, labels, listings',
+    sql: `
+      -- Where we are in each firehose; moved in the same transaction as what was read.
+      CREATE TABLE firehose_cursor (
+        source TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL
+      ) STRICT;
+
+      -- Accounts that ever had an attestation here.
+      CREATE TABLE account (
+        did TEXT PRIMARY KEY,
+        status TEXT NOT NULL,           -- 'active', or the firehose's word: deactivated, deleted, suspended, takendown, …
+        status_at INTEGER,              -- Unix ms, by the source's clock; an older word changes nothing
+        rev TEXT                        -- the newest commit applied from a firehose; an older one changes nothing
+      ) STRICT;
+
+      CREATE TABLE attestation (
+        did TEXT NOT NULL,
+        rkey TEXT NOT NULL,             -- equals domain: other records count as absent and are not here
+        uri TEXT NOT NULL UNIQUE,
+        cid TEXT NOT NULL,
+        rev TEXT NOT NULL,
+        record TEXT NOT NULL,           -- JSON
+        indexed_at INTEGER NOT NULL,    -- Unix ms
+        PRIMARY KEY (did, rkey)
+      ) STRICT;
+      CREATE INDEX attestation_by_domain ON attestation (rkey);
+
+      -- Records to be proved anew at their PDS, because the firehose could not prove them.
+      CREATE TABLE recheck (
+        did TEXT NOT NULL,
+        rkey TEXT NOT NULL,
+        tries INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,        -- Unix ms
+        PRIMARY KEY (did, rkey)
+      ) STRICT;
+      CREATE INDEX recheck_due ON recheck (due_at);
+
+      CREATE TABLE label_cursor (
+        src TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL
+      ) STRICT;
+
+      -- The current label of each (src, uri, val), exactly as its issuer signed it.
+      CREATE TABLE label (
+        src TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        val TEXT NOT NULL,
+        neg INTEGER NOT NULL,
+        ordered_at INTEGER NOT NULL,    -- Unix ms of the cts, as far as it may decide which label is the latest
+        expires_at INTEGER,             -- Unix ms of the exp
+        domain TEXT,                    -- the record key, where uri is an attestation's
+        body BLOB NOT NULL,             -- DAG-CBOR of the whole label, sig included
+        received_at INTEGER NOT NULL,   -- Unix ms
+        PRIMARY KEY (src, uri, val)
+      ) STRICT;
+      CREATE INDEX label_by_uri ON label (uri);
+      CREATE INDEX label_by_domain ON label (domain) WHERE domain IS NOT NULL;
+
+      -- One row a name, kept after removal so that a follower learns of it.
+      CREATE TABLE listing (
+        name TEXT PRIMARY KEY,          -- 'dom:<domain>'
+        seq INTEGER NOT NULL UNIQUE,
+        removed INTEGER NOT NULL,
+        body TEXT NOT NULL              -- JSON of the Listing
+      ) STRICT;
+
+      -- The seq behind which this database's listings begin; one row. A follower whose cursor is older
+      -- followed an AppView that was thrown away since.
+      CREATE TABLE listing_epoch (
+        seq INTEGER NOT NULL
+      ) STRICT;
+    `,
+  },
+];
+
+export const ledgerMigrations: readonly Migration[] = [
+  {
+    number: 1,
+    name: 'first sights',
+    sql: `
+      -- When we first saw each label's unbroken chain. Ages come from here, never from a cts alone.
+      CREATE TABLE first_sight (
+        src TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        val TEXT NOT NULL,
+        at INTEGER NOT NULL,            -- Unix ms
+        latest_at INTEGER NOT NULL,     -- Unix ms: order of the chain's newest label, so that a replay is known as one
+        expires_at INTEGER,             -- Unix ms: exp of that label
+        PRIMARY KEY (src, uri, val)
+      ) STRICT;
+    `,
+  },
+];
