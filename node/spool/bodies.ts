@@ -1,0 +1,86 @@
+/**
+ * Large message bodies as files beside the database.
+ *
+ * Promise: after write() the file and its name survive power loss, so a row that refers to it may be
+ * committed. A crash between the two leaves a file without a row; sweep() removes it at the next start.
+ */
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+
+export class Bodies {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** @throws the file system's error; nothing is left under the final name then */
+  write(queueId: string, bytes: Uint8Array): void {
+    const temporary = join(this.#folder, `${queueId}.part`);
+    try {
+      writeSynced(temporary, bytes);
+      renameSync(temporary, join(this.#folder, queueId));
+      syncFolder(this.#folder);
+    } catch (error) {
+      this.remove(queueId);
+      throw error;
+    }
+  }
+
+  /** @throws ENOENT and the like */
+  read(queueId: string): Buffer {
+    return readFileSync(join(this.#folder, queueId));
+  }
+
+  /** Absent is as good as removed; what cannot be removed now is swept at the next start. */
+  remove(queueId: string): void {
+    for (const name of [queueId, `${queueId}.part`]) {
+      try {
+        rmSync(join(this.#folder, name), { force: true });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+      }
+    }
+  }
+
+  /** Removes every file but those of `wanted`. @returns the wanted ids whose file is missing */
+  sweep(wanted: ReadonlySet<string>): string[] {
+    const present = new Set(readdirSync(this.#folder));
+    for (const name of present) {
+      if (!wanted.has(name)) rmSync(join(this.#folder, name), { force: true });
+    }
+    return [...wanted].filter((id) => !present.has(id));
+  }
+}
+
+function writeSynced(path: string, bytes: Uint8Array): void {
+  const file = openSync(path, 'w', 0o600);
+  try {
+    // On a full disk a write may be short without an error; the next one then throws.
+    for (let offset = 0; offset < bytes.length; ) offset += writeSync(file, bytes, offset);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A rename is durable only when the folder that holds the name is. */
+function syncFolder(path: string): void {
+  const folder = openSync(path, 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}

@@ -1,0 +1,109 @@
+/** The promise of facts and README: at once, then 1, 5, 15, 30, 60 minutes after the one before, then the DSN. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Resolver } from '../../node/resolver.ts';
+import { destination, everythingHere, resolverOf, scripted, world } from '../unit/delivery-fixtures.ts';
+import { day, mail, minute, start } from '../unit/spool-fixtures.ts';
+
+test('4xx for ever: tries at exactly 0, 1, 6, 21, 51 and 111 minutes, then bounced with a DSN', async (t) => {
+  const peer = await scripted(t, { RCPT: '451 4.7.1 not today' });
+  const { spool, deliverer, clock, next, recipient } = await world(t, {
+    port: peer.port,
+    forwardTo: 'owner@dest.test',
+  });
+  const message = mail();
+  await spool.accept(message);
+  const tries: number[] = [];
+  let result = next('delivery_results');
+  deliverer.start();
+  while ((await result) === 'deferred') {
+    tries.push((clock.at - start) / minute);
+    const { nextAt } = await recipient(message.queueId);
+    // A millisecond early nothing happens: nothing is due.
+    assert.deepEqual(await spool.due(10, nextAt! - 1), []);
+    result = next('delivery_results');
+    clock.at = nextAt!;
+    deliverer.wake();
+  }
+  tries.push((clock.at - start) / minute);
+  assert.deepEqual(tries, [0, 1, 6, 21, 51, 111]);
+  const { state, attempts, timeline } = await recipient(message.queueId);
+  assert.deepEqual([state, attempts], ['bounced', 6]);
+  assert.ok(timeline.every(({ reply }) => reply === '451 4.7.1 not today'));
+});
+
+test('our own resolver failing is not counted, and the schedule begins when it is back', async (t) => {
+  const peer = await scripted(t, { RCPT: '451 later' });
+  let resolver: Resolver = resolverOf({ 'dest.test': 'down' });
+  const switching: Resolver = {
+    txt: (name) => resolver.txt(name),
+    mx: (name) => resolver.mx(name),
+    a: (name) => resolver.a(name),
+    aaaa: (name) => resolver.aaaa(name),
+  };
+  const { spool, deliverer, clock, next, recipient } = await world(t, {
+    port: peer.port,
+    resolver: switching,
+  });
+  const message = mail();
+  await spool.accept(message);
+  let result = next('delivery_results');
+  deliverer.start();
+  for (let i = 0; i < 50; i++) {
+    assert.equal(await result, 'deferred');
+    result = next('delivery_results');
+    clock.at = (await recipient(message.queueId)).nextAt!;
+    if (i === 49) resolver = everythingHere;
+    deliverer.wake();
+  }
+  assert.equal(await result, 'deferred');
+  const { attempts, nextAt, timeline } = await recipient(message.queueId);
+  assert.deepEqual([attempts, nextAt! - clock.at], [1, minute]);
+  assert.deepEqual(
+    timeline.map(({ counted, repeats }) => [counted, repeats]),
+    [
+      [false, 49],
+      [true, 0],
+    ],
+  );
+});
+
+test('after four days it bounces with a DSN, whatever the cause', async (t) => {
+  const inbox = await destination(t);
+  const { spool, deliverer, clock, next, recipient } = await world(t, {
+    port: inbox.port,
+    resolver: resolverOf({ 'dest.test': 'down', 'owner.test': { a: ['127.0.0.1'] } }),
+    forwardTo: 'owner@owner.test',
+  });
+  const message = mail();
+  await spool.accept(message);
+  let result = next('delivery_results');
+  deliverer.start();
+  let tries = 0;
+  while ((await result) === 'deferred') {
+    tries += 1;
+    result = next('delivery_results');
+    clock.at = (await recipient(message.queueId)).nextAt!;
+    deliverer.wake();
+  }
+  assert.equal(clock.at, start + 4 * day);
+  assert.ok(tries > 300);
+  const { state, attempts, timeline } = await recipient(message.queueId);
+  assert.deepEqual([state, attempts, timeline.at(-1)!.status], ['bounced', 0, '4.4.7']);
+  assert.equal(timeline.length, 2);
+  // The DSN left for the owner.
+  if (inbox.received.length === 0) assert.equal(await next('delivery_results'), 'sent');
+  assert.match(inbox.received[0]!.bytes.toString(), /Status: 4\.4\.7/);
+});
+
+test('a refusal of the connection counts', async (t) => {
+  const { spool, deliverer, next, recipient } = await world(t, { port: 1 });
+  const message = mail();
+  await spool.accept(message);
+  const result = next('delivery_results');
+  deliverer.start();
+  assert.equal(await result, 'deferred');
+  const { attempts, timeline } = await recipient(message.queueId);
+  assert.equal(attempts, 1);
+  assert.match(timeline[0]!.summary, /ECONNREFUSED/);
+});

@@ -1,0 +1,122 @@
+/**
+ * SIGKILL under load: what was acknowledged is there afterwards, whole, and what was sent is not sent again.
+ *
+ * ATMOS_KILL_ROUNDS sets the rounds (default 3), ATMOS_KILL_SEED repeats a run.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { CrashPoint } from '../../node/spool/crash.ts';
+import { Spool } from '../../node/spool/spool.ts';
+import { bodyFor, day, silent, start, temporaryFolder } from '../unit/spool-fixtures.ts';
+
+const rounds = Number(process.env.ATMOS_KILL_ROUNDS ?? 3);
+const seed = Number(process.env.ATMOS_KILL_SEED ?? Date.now() % 1_000_000);
+const child = new URL('./spool-kill-child.ts', import.meta.url).pathname;
+
+type Ledger = { accepted: Set<string>; sent: Set<string> };
+
+test(`SIGKILL at random, ${rounds} rounds: nothing acknowledged is lost (seed ${seed})`, async (t) => {
+  console.log(`kill loop seed ${seed}`);
+  const dir = temporaryFolder(t);
+  const random = randomFrom(seed);
+  const ledger: Ledger = { accepted: new Set(), sent: new Set() };
+  for (let round = 0; round < rounds; round++) {
+    const before = ledger.accepted.size;
+    await runUntil(t, { dir, seed: seed + round, ledger, killAfterMs: 50 + random() * 500 });
+    assert.ok(ledger.accepted.size > before, 'the round accepted something');
+    await checkLedger(dir, ledger);
+  }
+  console.log(`kill loop: ${ledger.accepted.size} acknowledged, ${ledger.sent.size} sent, none lost`);
+});
+
+test('killed before the commit: not acknowledged, and not there', async (t) => {
+  const { dir, ledger } = await crashed(t, 'before-commit');
+  assert.equal(ledger.accepted.size, 0);
+  assert.equal(await queued(dir), 0);
+});
+
+test('killed after the commit: not acknowledged, but there, so a client’s retry makes a duplicate', async (t) => {
+  const { dir, ledger } = await crashed(t, 'after-commit');
+  assert.equal(ledger.accepted.size, 0);
+  assert.ok((await queued(dir)) > 0);
+});
+
+test('killed between a body file and its row: the file is swept at the next start', async (t) => {
+  const { dir } = await crashed(t, 'after-body-file');
+  assert.equal(readdirSync(join(dir, 'spool')).length, 1);
+  assert.equal(await queued(dir), 0);
+  assert.deepEqual(readdirSync(join(dir, 'spool')), []);
+});
+
+async function crashed(t: TestContext, crashPoint: CrashPoint): Promise<{ dir: string; ledger: Ledger }> {
+  const dir = temporaryFolder(t);
+  const ledger: Ledger = { accepted: new Set(), sent: new Set() };
+  await runUntil(t, { dir, seed: 0, ledger, crashPoint });
+  return { dir, ledger };
+}
+
+type Run = { dir: string; seed: number; ledger: Ledger; killAfterMs?: number; crashPoint?: CrashPoint };
+
+/** Runs the child until it is killed: by us some time after its first acknowledgement, or by its crash point. */
+function runUntil(t: TestContext, { dir, seed, ledger, killAfterMs, crashPoint }: Run): Promise<void> {
+  const process_ = spawn(process.execPath, [child, dir, String(seed), crashPoint ?? ''], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => process_.kill('SIGKILL'));
+  let timer: NodeJS.Timeout | undefined;
+  let rest = '';
+  process_.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (killAfterMs !== undefined) timer ??= setTimeout(() => process_.kill('SIGKILL'), killAfterMs);
+    const lines = (rest + text).split('\n');
+    rest = lines.pop()!;
+    for (const line of lines) note(line, ledger);
+  });
+  return new Promise((resolve, reject) => {
+    process_.once('error', reject);
+    process_.once('close', (_code, signal) => {
+      clearTimeout(timer);
+      if (signal === 'SIGKILL') resolve();
+      else reject(new Error('the child ended by itself'));
+    });
+  });
+}
+
+function note(line: string, { accepted, sent }: Ledger): void {
+  const [kind, queueId] = line.split(' ') as [string, string];
+  (kind === 'A' ? accepted : sent).add(queueId);
+}
+
+async function checkLedger(dir: string, { accepted, sent }: Ledger): Promise<void> {
+  const spool = await Spool.open({ dir, log: silent });
+  for (const queueId of accepted) {
+    const message = await spool.message(queueId);
+    assert.ok(message, `${queueId} was acknowledged and is lost`);
+    const { state } = message.recipients[0]!;
+    if (sent.has(queueId)) assert.equal(state, 'sent', queueId);
+    if (state === 'sent') continue;
+    assert.deepEqual(await spool.body(queueId), bodyFor(queueId, message.size), queueId);
+  }
+  await spool.close();
+}
+
+async function queued(dir: string): Promise<number> {
+  const spool = await Spool.open({ dir, log: silent });
+  const claims = await spool.due(1_000, start + 10_000 * day);
+  for (const { queueId } of claims) assert.ok((await spool.body(queueId)).length > 0);
+  await spool.close();
+  return claims.length;
+}
+
+/** mulberry32: a run is repeated by its seed. */
+function randomFrom(value: number): () => number {
+  let state = value;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
