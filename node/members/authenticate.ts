@@ -1,0 +1,129 @@
+/**
+ * Answers one question: whose API key is this?
+ *
+ * Promise: a wrong answer costs one bcrypt and reads the same whether the account, the key or neither
+ * exists. A right one is remembered for minutes under an HMAC, so a session does not pay bcrypt again;
+ * a revoked key is refused at once all the same. At most `concurrency` checks run and `maxWaiting` wait:
+ * beyond that the answer is `busy`, not a longer queue.
+ */
+import { createHmac, randomBytes } from 'node:crypto';
+import { hashSync, verify } from '@node-rs/bcrypt';
+import { type KeyCredential, keyIdOf } from './api-keys.ts';
+import type { Category } from './category.ts';
+import { normalizeHandle } from './members.ts';
+
+export type Principal = { did: string; keyId: string; defaultCategory: Category | null };
+
+export type Authentication =
+  | { kind: 'authenticated'; principal: Principal }
+  /** No such key, a wrong or revoked one. */
+  | { kind: 'failed' }
+  /** The key is good, but it belongs to another account than `user`. SMTP answers as for `failed`. */
+  | { kind: 'mismatch' }
+  | { kind: 'busy' };
+
+/** What this file needs of members.ts. */
+export type Credentials = {
+  credential(keyId: string): KeyCredential | undefined;
+  markKeyUsed(keyId: string): void;
+};
+
+export type AuthenticatorOptions = {
+  credentials: Credentials;
+  now: () => number;
+  count: (what: string, reason?: string) => void;
+  /** The cost of stored hashes, so that a check against none takes as long. Default 10. */
+  bcryptCost?: number;
+  /** Checks at once; each occupies a thread of libuv's four. Default 2. */
+  concurrency?: number;
+  /** Default 64: at 45 ms a check the last one waits a second and a half. */
+  maxWaiting?: number;
+  /** Default 5 min. */
+  rememberMs?: number;
+};
+
+const maxRemembered = 10_000;
+
+export class Authenticator {
+  readonly #options: Required<AuthenticatorOptions>;
+  /** HMAC under a key of this process alone: a memory dump yields no list of password hashes. */
+  readonly #secret = randomBytes(32);
+  readonly #nobody: string;
+  readonly #remembered = new Map<string, number>();
+  readonly #underway = new Map<string, Promise<boolean>>();
+  readonly #waiting: (() => void)[] = [];
+  #running = 0;
+
+  constructor(options: AuthenticatorOptions) {
+    this.#options = { bcryptCost: 10, concurrency: 2, maxWaiting: 64, rememberMs: 300_000, ...options };
+    this.#nobody = hashSync(randomBytes(32).toString('base64'), { cost: this.#options.bcryptCost });
+  }
+
+  /** @param user DID or handle; @param password an API key */
+  async authenticate(user: string, password: string): Promise<Authentication> {
+    const keyId = keyIdOf(password);
+    const credential = keyId === undefined ? undefined : this.#options.credentials.credential(keyId);
+    const isRight = await this.#check(password, credential);
+    if (isRight === 'busy') return this.#answer({ kind: 'busy' });
+    if (!isRight || !credential) return this.#answer({ kind: 'failed' });
+    if (!isNameOf(credential, user)) return this.#answer({ kind: 'mismatch' });
+    const { did, defaultCategory } = credential;
+    return { kind: 'authenticated', principal: { did, keyId: credential.keyId, defaultCategory } };
+  }
+
+  #answer(answer: Exclude<Authentication, { kind: 'authenticated' }>): Authentication {
+    this.#options.count('auth_refused', answer.kind);
+    return answer;
+  }
+
+  async #check(password: string, credential: KeyCredential | undefined): Promise<boolean | 'busy'> {
+    // The stored hash is part of the tag: a remembered answer dies with the row that it was about.
+    const against = credential?.hash ?? this.#nobody;
+    const tag = createHmac('sha256', this.#secret).update(`${against}\0${password}`).digest('base64');
+    if (credential && this.#isRemembered(tag)) return true;
+    const underway = this.#underway.get(tag);
+    if (underway) return underway;
+    if (this.#running >= this.#options.concurrency && this.#waiting.length >= this.#options.maxWaiting)
+      return 'busy';
+    const check = this.#verify(password, against).finally(() => this.#underway.delete(tag));
+    this.#underway.set(tag, check);
+    const isRight = await check;
+    if (isRight && credential) this.#remember(tag, credential.keyId);
+    return isRight;
+  }
+
+  async #verify(password: string, against: string): Promise<boolean> {
+    if (this.#running < this.#options.concurrency) this.#running += 1;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await verify(password, against);
+    } finally {
+      // The place passes straight to the longest waiting: freed first, a newcomer could take it too.
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#running -= 1;
+    }
+  }
+
+  #isRemembered(tag: string): boolean {
+    const until = this.#remembered.get(tag);
+    if (until === undefined) return false;
+    if (until > this.#options.now()) return true;
+    this.#remembered.delete(tag);
+    return false;
+  }
+
+  #remember(tag: string, keyId: string): void {
+    if (this.#remembered.size >= maxRemembered) {
+      const [oldest] = this.#remembered.keys();
+      this.#remembered.delete(oldest!);
+    }
+    this.#remembered.set(tag, this.#options.now() + this.#options.rememberMs);
+    this.#options.credentials.markKeyUsed(keyId);
+  }
+}
+
+function isNameOf(credential: KeyCredential, user: string): boolean {
+  if (user === credential.did) return true;
+  return credential.handle !== null && normalizeHandle(user) === credential.handle;
+}

@@ -1,0 +1,314 @@
+/**
+ * Who is enrolled here, with which domains, keys and forward-to addresses.
+ *
+ * Promise: a domain belongs to at most one member, in its normal form (domain-name.ts), and has its DKIM
+ * keys from the same commit on; private keys rest sealed, API keys hashed.
+ * Whether DNS says the same is the labeler's question, what a member may send is enforcement's.
+ */
+import { type Database, transaction } from '../../appview/database.ts';
+import { type ApiKeyRow, ApiKeys, type KeyCredential } from './api-keys.ts';
+import type { Category } from './category.ts';
+import { type DkimAlgorithm, dkimRecord, makeDkimKeys, type NewDkimKey } from './dkim-keys.ts';
+import { normalizeDomain } from './domain-name.ts';
+import type { Seal } from './seal.ts';
+
+export type Member = {
+  did: string;
+  /** Lower case, a name for login; proves nothing. */
+  handle: string | null;
+  /** False: enrolled for attestation alone, sends by other ways. */
+  relay: boolean;
+  /** Unix ms. */
+  enrolledAt: number;
+  domains: MemberDomain[];
+};
+
+export type MemberDomain = {
+  /** A-labels, lower case. */
+  name: string;
+  did: string;
+  /** Unix ms; warming counts from here. */
+  enrolledAt: number;
+  defaultCategory: Category;
+  forwardTo: string | null;
+  /** Unix ms; null until the owner of the address followed the mailed link. */
+  forwardToConfirmedAt: number | null;
+};
+
+export type DkimKey = {
+  domain: string;
+  selector: string;
+  algorithm: DkimAlgorithm;
+  /** PKCS #8 PEM. Never logged. */
+  privateKey: string;
+  publicKey: string;
+};
+
+export type DnsRecord = { type: 'MX' | 'TXT'; name: string; value: string };
+
+/** Why an enrolment was not made; nothing was stored. */
+export type EnrolmentRefusal =
+  | { kind: 'invalid-did'; did: string }
+  | { kind: 'invalid-domain'; domain: string }
+  | { kind: 'domain-taken'; domain: string }
+  | { kind: 'too-many-domains'; limit: number };
+
+export type MembersOptions = {
+  /** node.db. */
+  db: Database.Database;
+  seal: Seal;
+  /** Second signer of all mail, and the envelope sender's domain. */
+  poolDomain: string;
+  /** Target of the MX record that brings replies. */
+  mailHost: string;
+  now: () => number;
+  /** Selectors are `<base>r` and `<base>e`. Default `atmos`. */
+  selectorBase?: string;
+  /** Default 2. */
+  domainsPerMember?: number;
+  /** Default 10. */
+  bcryptCost?: number;
+};
+
+const didSyntax = /^did:[a-z]+:[A-Za-z0-9._:%-]{1,240}$/;
+
+export class Members {
+  readonly #db: Database.Database;
+  readonly #seal: Seal;
+  readonly #options: Required<Omit<MembersOptions, 'db' | 'seal'>>;
+  readonly #keys: ApiKeys;
+
+  constructor({ db, seal, ...options }: MembersOptions) {
+    this.#db = db;
+    this.#seal = seal;
+    this.#options = { selectorBase: 'atmos', domainsPerMember: 2, bcryptCost: 10, ...options };
+    this.#keys = new ApiKeys({ db, now: this.#options.now, bcryptCost: this.#options.bcryptCost });
+  }
+
+  /**
+   * Enrols a member, or brings a known one up to date; domains it already has stay as they are.
+   *
+   * @returns the member, or why nothing was changed
+   */
+  async enrol(request: {
+    did: string;
+    handle?: string;
+    domains: string[];
+    relay: boolean;
+  }): Promise<Member | EnrolmentRefusal> {
+    const { did, relay } = request;
+    if (!didSyntax.test(did)) return { kind: 'invalid-did', did };
+    const handle = request.handle ? normalizeHandle(request.handle) : null;
+    const upsert = (): unknown =>
+      this.#db
+        .prepare(
+          `INSERT INTO member (did, handle, relay, enrolled_at) VALUES (?, ?, ?, ?)
+           ON CONFLICT (did) DO UPDATE SET handle = coalesce(excluded.handle, handle), relay = excluded.relay`,
+        )
+        .run(did, handle, relay ? 1 : 0, this.#options.now());
+    return (await this.#addDomains(did, request.domains, upsert)) ?? this.get(did)!;
+  }
+
+  /** @throws RangeError when the DID is not enrolled */
+  async addDomain(did: string, domain: string): Promise<Member | EnrolmentRefusal> {
+    if (!this.get(did)) throw new RangeError(`${did} is not enrolled`);
+    return (await this.#addDomains(did, [domain], () => undefined)) ?? this.get(did)!;
+  }
+
+  get(did: string): Member | undefined {
+    const row = this.#db
+      .prepare('SELECT did, handle, relay, enrolled_at AS enrolledAt FROM member WHERE did = ?')
+      .get(did) as MemberRow | undefined;
+    return row && this.#toMember(row);
+  }
+
+  /** In the order of enrolment. */
+  list(): Member[] {
+    const rows = this.#db
+      .prepare('SELECT did, handle, relay, enrolled_at AS enrolledAt FROM member ORDER BY enrolled_at, did')
+      .all() as MemberRow[];
+    return rows.map((row) => this.#toMember(row));
+  }
+
+  domainsOf(did: string): MemberDomain[] {
+    return this.#db
+      .prepare(`${selectDomain} WHERE did = ? ORDER BY enrolled_at, name`)
+      .all(did) as MemberDomain[];
+  }
+
+  /** @param domain in any spelling */
+  domain(domain: string): MemberDomain | undefined {
+    const name = normalizeDomain(domain);
+    if (name === undefined) return undefined;
+    return this.#db.prepare(`${selectDomain} WHERE name = ?`).get(name) as MemberDomain | undefined;
+  }
+
+  /** @returns the DID whose domain this is; a subdomain is a domain of its own */
+  ownerOf(domain: string): string | undefined {
+    return this.domain(domain)?.did;
+  }
+
+  /**
+   * @param confirmedAt Unix ms at which the owner of the address followed the mailed link; null until then
+   * @throws RangeError when the domain is not enrolled
+   */
+  setForwardTo(domain: string, address: string | null, confirmedAt: number | null): void {
+    const { changes } = this.#db
+      .prepare('UPDATE domain SET forward_to = ?, forward_to_confirmed_at = ? WHERE name = ?')
+      .run(address, confirmedAt, normalizeDomain(domain) ?? '');
+    if (changes === 0) throw new RangeError(`${domain} is not enrolled`);
+  }
+
+  /** Where DSNs of the domain go: never an address whose owner did not confirm it. */
+  confirmedForwardTo(domain: string): string | undefined {
+    const row = this.domain(domain);
+    return row?.forwardToConfirmedAt == null ? undefined : (row.forwardTo ?? undefined);
+  }
+
+  /**
+   * @returns the key, shown once
+   * @throws RangeError when the DID is not enrolled
+   */
+  async issueApiKey(
+    did: string,
+    name: string,
+    options: { category?: Category } = {},
+  ): Promise<{ id: string; key: string }> {
+    if (!this.get(did)) throw new RangeError(`${did} is not enrolled`);
+    return this.#keys.issue(did, name, options.category);
+  }
+
+  /** @returns false when the member has no such live key */
+  revokeApiKey(did: string, id: string): boolean {
+    return this.#keys.revoke(did, id);
+  }
+
+  apiKeys(did: string): ApiKeyRow[] {
+    return this.#keys.of(did);
+  }
+
+  /** For authenticate.ts. */
+  credential(keyId: string): KeyCredential | undefined {
+    return this.#keys.credential(keyId);
+  }
+
+  /** For authenticate.ts. */
+  markKeyUsed(keyId: string): void {
+    this.#keys.markUsed(keyId);
+  }
+
+  /**
+   * The keys that sign for a domain now.
+   *
+   * @throws CorruptState when a sealed key does not open
+   */
+  dkimKeys(domain: string): DkimKey[] {
+    const rows = this.#db
+      .prepare(
+        `SELECT domain, selector, algorithm, private_key AS sealed, public_key AS publicKey
+         FROM dkim_key WHERE domain = ? AND retired_at IS NULL ORDER BY selector`,
+      )
+      .all(domain) as (Omit<DkimKey, 'privateKey'> & { sealed: Buffer })[];
+    return rows.map(({ sealed, ...key }) => ({
+      ...key,
+      privateKey: this.#seal.open(Buffer.from(sealed), sealPurpose(key.domain, key.selector)).toString(),
+    }));
+  }
+
+  /**
+   * What the member publishes, as absolute names without the final dot.
+   *
+   * @throws RangeError when the domain is not enrolled
+   */
+  dnsRecords(domain: string): DnsRecord[] {
+    const row = this.domain(domain);
+    if (!row) throw new RangeError(`${domain} is not enrolled`);
+    const { name, did } = row;
+    const { poolDomain, mailHost } = this.#options;
+    const dkim = this.#db
+      .prepare(
+        'SELECT selector, algorithm, public_key AS publicKey FROM dkim_key WHERE domain = ? AND retired_at IS NULL ORDER BY selector',
+      )
+      .all(name) as Pick<DkimKey, 'selector' | 'algorithm' | 'publicKey'>[];
+    return [
+      { type: 'MX', name, value: `10 ${mailHost}` },
+      { type: 'TXT', name, value: `v=spf1 include:${poolDomain} ~all` },
+      { type: 'TXT', name: `_dmarc.${name}`, value: 'v=DMARC1; p=quarantine' },
+      ...dkim.map(
+        (key): DnsRecord => ({
+          type: 'TXT',
+          name: `${key.selector}._domainkey.${name}`,
+          value: dkimRecord(key.algorithm, key.publicKey),
+        }),
+      ),
+      { type: 'TXT', name: `_atproto.${name}`, value: `did=${did}` },
+    ];
+  }
+
+  /** Keys are made before the transaction: RSA takes tenths of a second. */
+  async #addDomains(
+    did: string,
+    domains: string[],
+    first: () => unknown,
+  ): Promise<EnrolmentRefusal | undefined> {
+    const wanted = new Set<string>();
+    for (const domain of domains) {
+      const name = normalizeDomain(domain);
+      if (name === undefined) return { kind: 'invalid-domain', domain };
+      if (this.ownerOf(name) !== did) wanted.add(name);
+    }
+    const early = this.#refusal(did, wanted);
+    if (early) return early;
+    const keys = new Map<string, NewDkimKey[]>();
+    for (const name of wanted) keys.set(name, await makeDkimKeys(this.#options.selectorBase));
+    return transaction(this.#db, () => {
+      // Asked again: another enrolment may have come between.
+      const refusal = this.#refusal(did, wanted);
+      if (refusal) return refusal;
+      first();
+      for (const [name, made] of keys) this.#insertDomain(did, name, made);
+      return undefined;
+    });
+  }
+
+  #refusal(did: string, names: ReadonlySet<string>): EnrolmentRefusal | undefined {
+    const taken = [...names].find((name) => this.ownerOf(name) !== undefined);
+    if (taken !== undefined) return { kind: 'domain-taken', domain: taken };
+    const limit = this.#options.domainsPerMember;
+    if (this.domainsOf(did).length + names.size > limit) return { kind: 'too-many-domains', limit };
+    return undefined;
+  }
+
+  #insertDomain(did: string, name: string, keys: NewDkimKey[]): void {
+    const at = this.#options.now();
+    this.#db.prepare('INSERT INTO domain (name, did, enrolled_at) VALUES (?, ?, ?)').run(name, did, at);
+    for (const key of keys) {
+      const sealed = this.#seal.close(Buffer.from(key.privateKey), sealPurpose(name, key.selector));
+      this.#db
+        .prepare(
+          'INSERT INTO dkim_key (domain, selector, algorithm, private_key, public_key, created_at) VALUES (?, ?, ?, ?, ?, ?)',
+        )
+        .run(name, key.selector, key.algorithm, sealed, key.publicKey, at);
+    }
+  }
+
+  #toMember(row: MemberRow): Member {
+    return { ...row, relay: row.relay === 1, domains: this.domainsOf(row.did) };
+  }
+}
+
+type MemberRow = { did: string; handle: string | null; relay: number; enrolledAt: number };
+
+const selectDomain = `
+  SELECT name, did, enrolled_at AS enrolledAt, default_category AS defaultCategory,
+         forward_to AS forwardTo, forward_to_confirmed_at AS forwardToConfirmedAt
+  FROM domain`;
+
+/** `@Reef.Test` and `reef.test` are one handle. */
+export function normalizeHandle(text: string): string {
+  return text.trim().replace(/^@/, '').toLowerCase();
+}
+
+function sealPurpose(domain: string, selector: string): string {
+  return `dkim:${selector}._domainkey.${domain}`;
+}

@@ -1,0 +1,24 @@
+/**
+ * How many octets of unfinished messages this node holds in memory, over all sessions.
+ *
+ * Without it, connections × message size is the bound, and that is gigabytes.
+ */
+export class ByteBudget {
+  readonly #limit: number;
+  #used = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** @returns false when there is no room; then nothing is taken */
+  take(octets: number): boolean {
+    if (this.#used + octets > this.#limit) return false;
+    this.#used += octets;
+    return true;
+  }
+
+  release(octets: number): void {
+    this.#used -= octets;
+  }
+}

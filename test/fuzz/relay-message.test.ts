@@ -1,0 +1,251 @@
+/** Whatever a member sends: stored byte for byte, or refused cleanly; and the process lives. */
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { test } from 'node:test';
+import { parseMailboxes } from '../../node/relay/mailbox.ts';
+import { parseMessage, withoutFields } from '../../node/relay/message.ts';
+import { Dialogue } from '../integration/smtp-dialogue.ts';
+import { openWorld, reef, type World } from '../integration/submission-world.ts';
+
+const rounds = Number(process.env.ATMOS_FUZZ_ROUNDS ?? 200);
+const seed = Number(process.env.ATMOS_FUZZ_SEED ?? randomInt(2 ** 31));
+console.log(`# seed ${seed}, ${rounds} rounds: ATMOS_FUZZ_SEED=${seed} repeats them`);
+
+/** Parsers are quick; a message costs three signatures and a commit, a session a handshake. */
+const parses = Math.min(rounds * 20, 5_000_000);
+const messages = Math.min(rounds, 10_000);
+const sessions = Math.min(Math.ceil(rounds / 50), 200);
+
+/** mulberry32 */
+function generator(state: number): (below: number) => number {
+  let a = state;
+  return (below) => {
+    a = (a + 0x6d2b79f5) | 0;
+    let t = Math.imul(a ^ (a >>> 15), 1 | a);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
+const shards = [
+  ...[
+    '\r\n',
+    '\r',
+    '\n',
+    '\0',
+    ' ',
+    '\t',
+    ':',
+    ';',
+    ',',
+    '<',
+    '>',
+    '(',
+    ')',
+    '"',
+    '\\',
+    '@',
+    '.',
+    '..\r\n',
+    '\xff',
+  ],
+  ...[
+    '\r\n.\r\n',
+    '\r\n\r\n',
+    '\n.\n',
+    'From: a@reef.test\r\n',
+    'From: b@evil.test\r\n',
+    'from : x',
+    'Bcc: x@y.test\r\n',
+  ],
+  ...[
+    '=?utf-8?q?a=40b.test?=',
+    '=?utf-8?b?',
+    'a@reef.test',
+    '<a@reef.test>',
+    'X-Atmos-Id: 1\r\n',
+    '\r\n \r\n',
+    'é',
+  ],
+];
+const base = [
+  'From: "Reef" <a@reef.test>\r\nTo: b@dest.test\r\nSubject: x\r\n\r\nbody\r\n.dot\r\n',
+  'From: a@reef.test\r\nBcc: c@dest.test\r\nX-Long: a\r\n b\r\n\tc\r\nMIME-Version: 1.0\r\n\r\n',
+  '',
+];
+
+function mutate(random: (below: number) => number): Buffer {
+  let text = base[random(base.length)]!;
+  for (let changes = random(6); changes > 0; changes--) {
+    const at = random(text.length + 1);
+    const cut = random(3) === 0 ? random(10) : 0;
+    const piece = random(4) === 0 ? String.fromCharCode(random(256)) : shards[random(shards.length)]!;
+    text = text.slice(0, at) + piece + text.slice(at + cut);
+  }
+  return Buffer.from(text, 'latin1');
+}
+
+test('parsing never throws, covers every byte of the header once, and changes none', () => {
+  const random = generator(seed);
+  for (let round = 0; round < parses; round++) {
+    const bytes = mutate(random);
+    const parsed = parseMessage(bytes);
+    if (parsed.kind === 'fault') continue;
+    const { fields, headerEnd } = parsed.message;
+    let at = 0;
+    for (const { start, end } of fields) {
+      assert.equal(start, at);
+      at = end;
+    }
+    assert.equal(at, headerEnd);
+    assert.ok(withoutFields(parsed.message, () => false).equals(bytes));
+    const bare = withoutFields(parsed.message, () => true);
+    assert.ok(bare.equals(bytes.subarray(headerEnd)));
+    assert.ok(bare.length === 0 || bare.subarray(0, 2).equals(Buffer.from('\r\n')));
+  }
+});
+
+test('an address list is read the same after its own addresses are written out', () => {
+  const random = generator(seed);
+  for (let round = 0; round < parses; round++) {
+    let text = 'Reef <a@reef.test>, b@news.reef.test (x)';
+    for (let changes = random(5); changes > 0; changes--) {
+      const at = random(text.length + 1);
+      text = text.slice(0, at) + shards[random(shards.length)]! + text.slice(at + random(4));
+    }
+    const read = parseMailboxes(text);
+    if (!read) continue;
+    const addresses = read.map(({ address }) => address);
+    assert.deepEqual(
+      parseMailboxes(addresses.join(', '))?.map(({ address }) => address),
+      addresses,
+      text,
+    );
+  }
+});
+
+test('what is accepted over SMTP is stored byte for byte, signed and from an own domain', async () => {
+  const random = generator(seed);
+  let accepted = 0;
+  // A spool of its own for every few, since each is looked at in whole afterwards.
+  for (let left = messages; left > 0; left -= 500) accepted += await submitSome(Math.min(left, 500), random);
+  assert.ok(
+    accepted > messages / 20,
+    `only ${accepted} of ${messages} were accepted: the mutations are too wild`,
+  );
+});
+
+/** @returns how many were accepted */
+async function submitSome(count: number, random: (below: number) => number): Promise<number> {
+  const world = await openWorld();
+  try {
+    return await submitInto(world, count, random);
+  } finally {
+    await world.close();
+  }
+}
+
+async function submitInto(world: World, count: number, random: (below: number) => number): Promise<number> {
+  const dialogue = await Dialogue.ready(world.implicit, { user: reef, pass: world.reefKey });
+  const sent = new Map<string, Buffer>();
+  for (let round = 0; round < count; round++) {
+    const bytes = mutate(random);
+    // DATA cannot carry a last line without CR LF, and dot-stuffing is the client's part.
+    const isEnded = bytes.length === 0 || bytes.subarray(-2).equals(Buffer.from('\r\n'));
+    const whole = isEnded ? bytes : Buffer.concat([bytes, Buffer.from('\r\n')]);
+    const stuffed = whole.toString('latin1').replace(/(^|\r\n)\./g, '$1..');
+    await dialogue.say('MAIL FROM:<a@reef.test> SMTPUTF8');
+    await dialogue.say('RCPT TO:<b@dest.test>');
+    const reply = await dialogue.data(Buffer.from(stuffed, 'latin1'));
+    assert.match(reply, /^(250 2\.0\.0 queued as [0-9a-v]{16}|550 5\.[16]\.0 .*)$/);
+    if (reply.startsWith('250')) sent.set(reply.slice(-16), whole);
+  }
+  dialogue.close();
+  const accepted = await world.accepted();
+  assert.equal(accepted.length, sent.size);
+  for (const { queueId, body, prefix, domain } of accepted) {
+    const parsed = parseMessage(sent.get(queueId)!);
+    assert.ok(parsed.kind === 'message');
+    const reserved = /^(bcc|return-path|feedback-id|vbr-info|x-atmos-.*)$/;
+    assert.deepEqual(
+      body,
+      withoutFields(parsed.message, (name) => reserved.test(name)),
+    );
+    assert.equal(prefix.toString().match(/^DKIM-Signature:/gm)?.length, 3);
+    assert.match(domain, /^(news\.)?reef\.test$/);
+  }
+  return sent.size;
+}
+
+const commands = [
+  ...[
+    'EHLO x',
+    'HELO x',
+    'AUTH PLAIN',
+    'AUTH LOGIN',
+    'AUTH',
+    'AUTH XOAUTH2 eA==',
+    'MAIL FROM:<a@reef.test>',
+    'RCPT TO:<b@dest.test>',
+  ],
+  ...[
+    'DATA',
+    'RSET',
+    'NOOP',
+    'VRFY x',
+    'HELP',
+    'STARTTLS',
+    'BDAT 10 LAST',
+    'XCLIENT ADDR=1.2.3.4',
+    'WIZ',
+    'SHELL',
+    '*',
+    '=',
+    '',
+  ],
+];
+
+test('AUTH and command garbage: the process lives, tells nothing and takes nothing', async () => {
+  const random = generator(seed);
+  const world = await openWorld({ limits: { maxAuthFailures: 100 } });
+  try {
+    await talkGarbage(world, random);
+    const fresh = await Dialogue.ready(world.implicit, { user: reef, pass: world.reefKey });
+    assert.match(await fresh.say('NOOP'), /^250/);
+    fresh.close();
+    assert.deepEqual(await world.accepted(), []);
+  } finally {
+    await world.close();
+  }
+});
+
+async function talkGarbage(world: World, random: (below: number) => number): Promise<void> {
+  for (let session = 0; session < sessions; session++) {
+    const dialogue =
+      session % 2 === 0 ? await Dialogue.ready(world.implicit) : await Dialogue.open(world.starttls);
+    for (let step = 0; step < 25; step++) {
+      const line =
+        random(3) === 0
+          ? mutate(random)
+          : Buffer.from(garble(commands[random(commands.length)]!, random), 'latin1');
+      dialogue.write(Buffer.concat([line, Buffer.from('\r\n')]));
+    }
+    dialogue.write('\r\n.\r\nQUIT\r\n');
+    for (let reply = await dialogue.reply(); reply !== ''; reply = await dialogue.reply())
+      assert.doesNotMatch(reply, /^235|queued as|\bat .*\.[jt]s:/);
+    dialogue.close();
+  }
+}
+
+function garble(command: string, random: (below: number) => number): string {
+  switch (random(4)) {
+    case 0:
+      return command;
+    case 1:
+      return `${command} ${shards[random(shards.length)]}`;
+    case 2:
+      return `${command} ${Buffer.from(`\0${shards[random(shards.length)]}\0${'x'.repeat(random(200))}`).toString('base64')}`;
+    default:
+      return `${command}${'A'.repeat(random(6000))}`;
+  }
+}

@@ -1,0 +1,277 @@
+/** `POST /v1/send` as its members know it: one test for each field and code of the public contract. */
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import fastify from 'fastify';
+import { sendApi } from '../../node/relay/send-api.ts';
+import { openWorld, orchard, reef, type World, type WorldOptions } from './submission-world.ts';
+
+const world = await openWorld();
+const api = await openApi(world);
+after(async () => {
+  await api.close();
+  await world.close();
+});
+
+const mail = { from: 'a@reef.test', to: 'b@dest.test', subject: 'hello', text: 'body' };
+
+test('the answer names each accepted recipient with the id under which it is queued', async () => {
+  const { status, body } = await post({ ...mail, to: ['b@dest.test', 'Cé <c@dest.test>'] });
+  assert.equal(status, 200);
+  const [messageId] = body.accepted.map((one: { messageId: string }) => one.messageId);
+  assert.match(messageId, /^[0-9a-v]{16}$/);
+  assert.deepEqual(body, {
+    accepted: [
+      { recipient: 'b@dest.test', messageId },
+      { recipient: 'c@dest.test', messageId },
+    ],
+    rejected: [],
+  });
+  assert.equal((await queuedAs(messageId)).length, 2);
+});
+
+test('a malformed recipient is in `rejected` and does not refuse the others', async () => {
+  const { status, body } = await post({ ...mail, to: ['b@dest.test', 'nonsense', 'c@[127.0.0.1]'] });
+  assert.equal(status, 200);
+  assert.deepEqual(
+    body.accepted.map((one: { recipient: string }) => one.recipient),
+    ['b@dest.test'],
+  );
+  assert.deepEqual(
+    body.rejected.map(({ recipient, code }: { recipient: string; code: string }) => [recipient, code]),
+    [
+      ['nonsense', 'INVALID_RECIPIENT'],
+      ['c@[127.0.0.1]', 'INVALID_RECIPIENT'],
+    ],
+  );
+});
+
+const fields: [field: string, change: Record<string, unknown>, in_: 'header' | 'body', expected: RegExp][] = [
+  ['from', { from: 'Reef PDS <a@reef.test>' }, 'header', /^From: Reef PDS <a@reef\.test>\r$/m],
+  ['from, from the other domain', { from: 'a@news.reef.test' }, 'header', /^From: a@news\.reef\.test\r$/m],
+  ['to as a string', {}, 'header', /^To: b@dest\.test\r$/m],
+  ['to as an array', { to: ['b@dest.test', 'c@dest.test'] }, 'header', /^To: b@dest\.test, c@dest\.test\r$/m],
+  ['subject', { subject: 'Grüße' }, 'header', /^Subject: =\?UTF-8\?Q\?Gr=C3=BC=C3=9Fe\?=\r$/m],
+  ['text', { text: 'one\ntwo\rthree\r\nfour' }, 'body', /^one\r\ntwo\r\nthree\r\nfour\r\n$/],
+  ['html', { text: undefined, html: '<p>hi</p>' }, 'header', /^Content-Type: text\/html/m],
+  ['text and html', { html: '<p>hi</p>' }, 'header', /^Content-Type: multipart\/alternative/m],
+  ['replyTo', { replyTo: 'Help <help@else.test>' }, 'header', /^Reply-To: Help <help@else\.test>\r$/m],
+  ['headers', { headers: { 'X-Foo': 'bar' } }, 'header', /^X-Foo: bar\r$/m],
+  [
+    'category',
+    { category: 'password-reset' },
+    'header',
+    /^Feedback-ID: [^:]+:[^:]+:password-reset:harbor\.test\r$/m,
+  ],
+  ['no category', {}, 'header', /^Feedback-ID: [^:]+:[^:]+:bulk:harbor\.test\r$/m],
+  [
+    'X-Atmos-Category in headers',
+    { headers: { 'X-Atmos-Category': 'login-link' } },
+    'header',
+    /^Feedback-ID: [^:]+:[^:]+:login-link:/m,
+  ],
+];
+for (const [field, change, in_, expected] of fields) {
+  test(`field ${field}`, async () => {
+    const { status, body } = await post({ ...mail, ...change });
+    assert.equal(status, 200, JSON.stringify(body));
+    const [claim] = await queuedAs(body.accepted[0].messageId);
+    const message = claim!.message.toString();
+    const split = message.indexOf('\r\n\r\n');
+    assert.match(in_ === 'header' ? `${message.slice(0, split)}\r\n` : message.slice(split + 4), expected);
+    assert.equal(message.match(/^DKIM-Signature:/gm)?.length, 3);
+    assert.doesNotMatch(message.slice(0, split), /^X-Atmos-Category/m);
+  });
+}
+
+const requests: [name: string, body: unknown, status: number, code: string, text: RegExp][] = [
+  ['a foreign From', { ...mail, from: 'a@orchard.test' }, 403, 'DOMAIN_MISMATCH', /orchard\.test/],
+  [
+    'a foreign display name',
+    { ...mail, from: '"ceo@evil.test" <a@reef.test>' },
+    403,
+    'DOMAIN_MISMATCH',
+    /evil/,
+  ],
+  ['two From', { ...mail, from: 'a@reef.test, b@reef.test' }, 400, 'INVALID_REQUEST', /from/],
+  ['no From', { ...mail, from: undefined }, 400, 'INVALID_REQUEST', /from/],
+  ['no to', { ...mail, to: [] }, 400, 'INVALID_REQUEST', /to/],
+  ['a wrong type', { ...mail, to: 7 }, 400, 'INVALID_REQUEST', /to/],
+  ['no subject', { ...mail, subject: undefined }, 400, 'INVALID_REQUEST', /subject/],
+  ['neither text nor html', { ...mail, text: undefined }, 400, 'INVALID_REQUEST', /text or html/],
+  ['an unknown field', { ...mail, cc: 'c@dest.test' }, 400, 'INVALID_REQUEST', /cc/],
+  ['an unknown category', { ...mail, category: 'spam' }, 400, 'INVALID_REQUEST', /category/],
+  [
+    'a line break in the subject',
+    { ...mail, subject: 'a\r\nBcc: x@y.test' },
+    400,
+    'INVALID_REQUEST',
+    /subject/,
+  ],
+  [
+    'a line break in a header',
+    { ...mail, headers: { 'X-A': 'a\r\nB: c' } },
+    400,
+    'INVALID_REQUEST',
+    /headers/,
+  ],
+  ['a header name that is none', { ...mail, headers: { 'X A': 'a' } }, 400, 'INVALID_REQUEST', /headers/],
+  [
+    'From as a header',
+    { ...mail, headers: { from: 'b@evil.test' } },
+    400,
+    'INVALID_REQUEST',
+    /from.*reserved/,
+  ],
+  [
+    'Content-Type as a header',
+    { ...mail, headers: { 'content-type': 'x' } },
+    400,
+    'INVALID_REQUEST',
+    /reserved/,
+  ],
+  ['only malformed recipients', { ...mail, to: 'nonsense' }, 400, 'INVALID_RECIPIENT', /./],
+  [
+    '101 recipients',
+    { ...mail, to: Array.from({ length: 101 }, (_, n) => `u${n}@dest.test`) },
+    400,
+    'TOO_MANY_RECIPIENTS',
+    /100/,
+  ],
+  ['a body that is no object', [mail], 400, 'INVALID_REQUEST', /./],
+  ['a body that is no JSON', '{', 400, 'INVALID_REQUEST', /./],
+  ['no body', '', 400, 'INVALID_REQUEST', /./],
+  ['more than 1 MiB', { ...mail, text: 'x'.repeat(1024 * 1024) }, 413, 'MESSAGE_TOO_LARGE', /1 MiB/],
+];
+for (const [name, body, status, code, text] of requests) {
+  test(`${name} is ${status} ${code}`, async () => {
+    const before = (await world.accepted()).length;
+    const answer = await post(body);
+    assert.deepEqual([answer.status, answer.body.code], [status, code], JSON.stringify(answer.body));
+    assert.match(answer.body.error, text);
+    assert.equal((await world.accepted()).length, before);
+  });
+}
+
+const credentials: [name: string, headers: Record<string, string>, status: number, code: string][] = [
+  ['no credentials', {}, 400, 'AUTH_REQUIRED'],
+  ['no DID', { authorization: `Bearer ${world.reefKey}` }, 400, 'AUTH_REQUIRED'],
+  ['no key', { 'x-atmos-did': reef }, 400, 'AUTH_REQUIRED'],
+  ['another scheme', { 'x-atmos-did': reef, authorization: `Basic ${world.reefKey}` }, 400, 'AUTH_REQUIRED'],
+  [
+    'a malformed DID',
+    { 'x-atmos-did': 'reef.test', authorization: `Bearer ${world.reefKey}` },
+    400,
+    'INVALID_DID',
+  ],
+  ['a wrong key', { 'x-atmos-did': reef, authorization: 'Bearer atmos_wrong' }, 401, 'AUTH_FAILED'],
+  [
+    'a wrong key for no account',
+    { 'x-atmos-did': 'did:plc:nobody', authorization: 'Bearer x' },
+    401,
+    'AUTH_FAILED',
+  ],
+  [
+    'a known DID with the key of another',
+    { 'x-atmos-did': orchard, authorization: `Bearer ${world.reefKey}` },
+    403,
+    'DID_MISMATCH',
+  ],
+  [
+    'an unknown DID with a valid key',
+    { 'x-atmos-did': 'did:plc:nobody', authorization: `Bearer ${world.reefKey}` },
+    403,
+    'DID_MISMATCH',
+  ],
+];
+for (const [name, headers, status, code] of credentials) {
+  test(`${name} is ${status} ${code}, before the body is read`, async () => {
+    const answer = await post('{', headers);
+    assert.deepEqual([answer.status, answer.body.code], [status, code]);
+  });
+}
+
+test('the DID may stand in the address', async () => {
+  const headers = { authorization: `Bearer ${world.reefKey}` };
+  assert.equal((await post(mail, headers, `/v1/send?did=${encodeURIComponent(reef)}`)).status, 200);
+});
+
+test('an error has `error` for people and `code` for programs', async () => {
+  const { body } = await post(mail, {});
+  assert.deepEqual(Object.keys(body), ['error', 'code', 'action']);
+});
+
+const troubles: [name: string, options: WorldOptions, status: number, code: string][] = [
+  [
+    'a cap that is reached',
+    { caps: { warmingDays: 14, warming: [{ untilDay: 14, perHour: 0, perDay: 0 }], tiers: {} } },
+    429,
+    'RATE_LIMITED',
+  ],
+  [
+    'a spool that fails',
+    { queue: () => ({ accept: async () => ({ kind: 'failed', reason: 'x' }) }) },
+    503,
+    'STORAGE_FAILED',
+  ],
+  [
+    'a signature that fails',
+    { signer: () => ({ sign: async () => ({ kind: 'failed', reason: 'x' }) }) },
+    503,
+    'SIGNING_FAILED',
+  ],
+  [
+    'a bug of ours',
+    { queue: () => ({ accept: () => Promise.reject(new Error('secret detail')) }) },
+    500,
+    'INTERNAL_ERROR',
+  ],
+];
+for (const [name, options, status, code] of troubles) {
+  test(`${name} is ${status} ${code}`, async () => {
+    const other = await openWorld(options);
+    const otherApi = await openApi(other);
+    try {
+      const answer = await post(mail, reefHeaders(other), '/v1/send', otherApi);
+      assert.deepEqual([answer.status, answer.body.code], [status, code]);
+      assert.doesNotMatch(JSON.stringify(answer.body), /secret detail/);
+    } finally {
+      await otherApi.close();
+      await other.close();
+    }
+  });
+}
+
+test('a suspended member is 403 MEMBER_SUSPENDED with the reason', async () => {
+  world.db.exec(`UPDATE member SET state = 'suspended', state_reason = 'report 7' WHERE did = '${reef}'`);
+  const { status, body } = await post(mail);
+  world.db.exec(`UPDATE member SET state = 'active' WHERE did = '${reef}'`);
+  assert.deepEqual([status, body.code], [403, 'MEMBER_SUSPENDED']);
+  assert.match(body.error, /report 7/);
+});
+
+async function openApi(of: World) {
+  const app = fastify();
+  await app.register(
+    sendApi({ authenticator: of.authenticator, intake: of.intake, now: of.now, log: of.log }),
+  );
+  return app;
+}
+
+function reefHeaders(of: World): Record<string, string> {
+  return { 'x-atmos-did': reef, authorization: `Bearer ${of.reefKey}` };
+}
+
+async function post(body: unknown, headers = reefHeaders(world), url = '/v1/send', to = api) {
+  const payload = typeof body === 'string' ? body : JSON.stringify(body);
+  const answer = await to.inject({
+    method: 'POST',
+    url,
+    payload,
+    headers: { 'content-type': 'application/json', ...headers },
+  });
+  return { status: answer.statusCode, body: JSON.parse(answer.body) };
+}
+
+async function queuedAs(messageId: string) {
+  return (await world.accepted()).filter(({ queueId }) => queueId === messageId);
+}

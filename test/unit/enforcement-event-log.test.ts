@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { pino } from 'pino';
+import { openDatabase } from '../../appview/database.ts';
+import { EventLog } from '../../node/enforcement/event-log.ts';
+import { type Event, eventIds, outboxes } from '../../node/enforcement/events.ts';
+import { nodeMigrations } from '../../node/migrations.ts';
+
+const log = pino({ level: 'silent' });
+
+function outbox(count: number) {
+  const nextId = eventIds(outboxes.spool, () => 1_700_000_000_000);
+  const events = Array.from(
+    { length: count },
+    (): Event => ({
+      id: nextId(),
+      type: 'relay_attempt',
+      at: 1,
+      did: 'did:plc:reef',
+      detail: { n: 1 },
+    }),
+  );
+  const asked: string[] = [];
+  return {
+    events,
+    asked,
+    async eventsAfter(id: string, limit: number) {
+      asked.push(id);
+      return events.filter((event) => Number(event.id) > Number(id)).slice(0, limit);
+    },
+    async forgetEvents(through: string) {
+      events.splice(0, events.findIndex((event) => event.id === through) + 1);
+    },
+  };
+}
+
+function setUp(source: ConstructorParameters<typeof EventLog>[0]['source']) {
+  const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  const make = () =>
+    new EventLog({ db, source, outbox: outboxes.spool, log, count: () => undefined, intervalMs: 1 });
+  const rows = () => db.prepare('SELECT id, detail FROM event ORDER BY id').all() as { id: number }[];
+  return { db, make, rows };
+}
+
+test('every event is copied once and then forgotten by its outbox', async () => {
+  const source = outbox(1200);
+  const ids = source.events.map(({ id }) => Number(id));
+  const { make, rows } = setUp(source);
+  assert.equal(await make().copy(), 1200);
+  assert.deepEqual(
+    rows().map(({ id }) => id),
+    ids,
+  );
+  assert.equal(source.events.length, 0);
+});
+
+test('a copy that broke off before the outbox forgot is repeated without a second row', async () => {
+  const source = outbox(3);
+  let forgets = 0;
+  const { make, rows } = setUp({
+    eventsAfter: source.eventsAfter,
+    forgetEvents: async (through) => {
+      if (++forgets === 1) throw new Error('gone');
+      await source.forgetEvents(through);
+    },
+  });
+  // Both begin at the beginning, as after a restart between commit and position.
+  const [first, second] = [make(), make()];
+  await assert.rejects(first.copy());
+  assert.equal(rows().length, 3);
+  assert.equal(await second.copy(), 0);
+  assert.deepEqual([rows().length, source.events.length], [3, 0]);
+});
+
+test('a restart goes on behind the newest event of that outbox, not of another', async () => {
+  const source = outbox(2);
+  const newest = source.events[1]!.id;
+  const { db, make } = setUp(source);
+  await make().copy();
+  // The node's own events share the table, and their ids run on.
+  const own = eventIds(outboxes.node, () => 1_800_000_000_000)();
+  db.prepare("INSERT INTO event (id, type, at, did, detail) VALUES (?, 'staff_act', 1, 'd', '{}')").run(
+    Number(own),
+  );
+  source.asked.length = 0;
+  await make().copy();
+  assert.equal(source.asked[0], newest);
+});
+
+test('a failing outbox is asked again, and stop() ends it', async () => {
+  const source = outbox(1);
+  let calls = 0;
+  const arrived = Promise.withResolvers<void>();
+  const { make, rows } = setUp({
+    forgetEvents: async (through) => {
+      await source.forgetEvents(through);
+      arrived.resolve();
+    },
+    eventsAfter: async (id, limit) => {
+      if (++calls === 1) throw new Error('busy');
+      return source.eventsAfter(id, limit);
+    },
+  });
+  const eventLog = make();
+  eventLog.start();
+  await arrived.promise;
+  await eventLog.stop();
+  assert.equal(rows().length, 1);
+});

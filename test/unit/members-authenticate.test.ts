@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import { openDatabase } from '../../appview/database.ts';
+import { Authenticator } from '../../node/members/authenticate.ts';
+import { Members } from '../../node/members/members.ts';
+import { Seal } from '../../node/members/seal.ts';
+import { nodeMigrations } from '../../node/migrations.ts';
+
+const reef = 'did:plc:reef';
+
+async function setUp(o: { concurrency?: number; maxWaiting?: number; bcryptCost?: number } = {}) {
+  const bcryptCost = o.bcryptCost ?? 4;
+  let clock = 1_000_000;
+  const counted: string[] = [];
+  const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  const members = new Members({
+    db,
+    seal: new Seal(randomBytes(32)),
+    poolDomain: 'harbor.test',
+    mailHost: 'harbor.test',
+    now: () => clock,
+    bcryptCost,
+  });
+  await members.enrol({ did: reef, handle: 'reef.test', domains: [], relay: true });
+  const { id, key } = await members.issueApiKey(reef, 'test', { category: 'transactional' });
+  const authenticator = new Authenticator({
+    credentials: members,
+    now: () => clock,
+    count: (what, reason) => counted.push(`${what} ${reason}`),
+    bcryptCost,
+    ...o,
+  });
+  const advance = (ms: number): void => {
+    clock += ms;
+  };
+  return { members, authenticator, id, key, counted, advance };
+}
+
+test('DID and handle are the same user, in any case and with @', async () => {
+  const { authenticator, id, key } = await setUp();
+  for (const user of [reef, 'reef.test', '@reef.test', 'REEF.TEST']) {
+    assert.deepEqual(await authenticator.authenticate(user, key), {
+      kind: 'authenticated',
+      principal: { did: reef, keyId: id, defaultCategory: 'transactional' },
+    });
+  }
+});
+
+test('a wrong key fails, whatever is wrong with it', async () => {
+  const { authenticator, key, counted } = await setUp();
+  const wrong = [
+    '',
+    'x',
+    `${key}x`,
+    key.slice(0, -1),
+    key.toUpperCase(),
+    `atmos_${'0'.repeat(16)}_${'a'.repeat(43)}`,
+    `${key.slice(0, 23)}${'a'.repeat(43)}`,
+    'x'.repeat(100_000),
+    '\0',
+  ];
+  for (const password of wrong)
+    assert.deepEqual(await authenticator.authenticate(reef, password), { kind: 'failed' });
+  assert.equal(counted.length, wrong.length);
+});
+
+test('a good key under another name is a mismatch, known name or not', async () => {
+  const { members, authenticator, key } = await setUp();
+  await members.enrol({ did: 'did:plc:orchard', handle: 'orchard.test', domains: [], relay: true });
+  for (const user of ['did:plc:orchard', 'orchard.test', 'did:plc:nobody', ''])
+    assert.deepEqual(await authenticator.authenticate(user, key), { kind: 'mismatch' });
+});
+
+test('a revoked key fails at once, although it was remembered', async () => {
+  const { members, authenticator, id, key } = await setUp();
+  assert.equal((await authenticator.authenticate(reef, key)).kind, 'authenticated');
+  assert.equal(members.revokeApiKey(reef, id), true);
+  assert.equal((await authenticator.authenticate(reef, key)).kind, 'failed');
+  assert.equal(members.revokeApiKey(reef, id), false);
+});
+
+test('use of a key is noted when bcrypt was paid, not at every session', async () => {
+  const { members, authenticator, key, advance } = await setUp();
+  const lastUsed = (): number | null => members.apiKeys(reef)[0]!.lastUsedAt;
+  await authenticator.authenticate(reef, key);
+  const first = lastUsed();
+  advance(60_000);
+  await authenticator.authenticate(reef, key);
+  assert.equal(lastUsed(), first);
+  advance(300_000);
+  await authenticator.authenticate(reef, key);
+  assert.equal(lastUsed(), first! + 360_000);
+});
+
+test('beyond the checks at once and those waiting the answer is busy, and afterwards it works again', async () => {
+  const { authenticator, key } = await setUp({ concurrency: 1, maxWaiting: 2 });
+  const guesses = Array.from({ length: 6 }, (_, n) => authenticator.authenticate(reef, `guess ${n}`));
+  const kinds = (await Promise.all(guesses)).map(({ kind }) => kind);
+  assert.deepEqual(kinds, ['failed', 'failed', 'failed', 'busy', 'busy', 'busy']);
+  assert.equal((await authenticator.authenticate(reef, key)).kind, 'authenticated');
+});
+
+test('many sessions that log in with one key at once pay for one check', async () => {
+  const { authenticator, key } = await setUp({ concurrency: 1, maxWaiting: 0 });
+  const sessions = Array.from({ length: 50 }, () => authenticator.authenticate(reef, key));
+  for (const answer of await Promise.all(sessions)) assert.equal(answer.kind, 'authenticated');
+});
+
+test('a wrong key takes as long for no account as for a known one', async () => {
+  const { authenticator, key } = await setUp({ bcryptCost: 9 });
+  const attempts: [user: string, password: string][] = [
+    [reef, `${key.slice(0, 23)}${'a'.repeat(43)}`],
+    ['did:plc:nobody', `atmos_${'0'.repeat(16)}_${'a'.repeat(43)}`],
+    ['did:plc:nobody', 'password'],
+  ];
+  const times: number[][] = attempts.map(() => []);
+  for (let round = 0; round < 7; round++) {
+    for (const [index, [user, password]] of attempts.entries()) {
+      const start = performance.now();
+      await authenticator.authenticate(user, password);
+      times[index]!.push(performance.now() - start);
+    }
+  }
+  const [known, ...unknown] = times.map((series) => series.sort((a, b) => a - b)[3]!);
+  // Without the check against nobody's hash it would be a hundredth.
+  for (const median of unknown)
+    assert.ok(median > known! / 2 && median < known! * 2, `${median} and ${known} ms`);
+});
