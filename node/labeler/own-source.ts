@@ -1,0 +1,20 @@
+/**
+ * Our own labels for our own AppView, without a socket: the same log, the same frames, the same rules as
+ * a peer's stream, so the consumer treats us like everyone else.
+ */
+import type { LabelSource } from '../../appview/labels/source.ts';
+import type { IssuedLabels } from './issued-labels.ts';
+
+export function ownLabelSource(issued: IssuedLabels): LabelSource {
+  return {
+    async follow(cursor, onFrame, signal) {
+      if (cursor !== undefined && cursor > issued.newest) {
+        await onFrame({ kind: 'error', error: 'FutureCursor' });
+        return;
+      }
+      for await (const { seq, label } of issued.follow(cursor ?? issued.newest, signal)) {
+        await onFrame({ kind: 'labels', seq, labels: [label] });
+      }
+    },
+  };
+}
