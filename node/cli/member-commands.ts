@@ -1,0 +1,150 @@
+/** The words and options of `atmos member …`; the work is member.ts's. */
+import type { Command } from 'commander';
+import type { DnsRecord } from '../members/members.ts';
+
+type Common = { config: string; json?: boolean };
+
+export function addMemberCommands(program: Command): void {
+  const member = program.command('member').description('members, their domains and keys');
+  addEnrolment(member);
+  addKeys(member);
+  addAttestation(member);
+}
+
+function addEnrolment(member: Command): void {
+  common(member.command('enrol'))
+    .description('enrol a member with its domains; prints its API key once, and the DNS records to publish')
+    .requiredOption('--did <did>', "the member's DID")
+    .option('--handle <handle>', 'a name to log in with, beside the DID')
+    .requiredOption('--domain <domain...>', 'a domain to send from; may be given again')
+    .option('--no-relay', 'for attestation alone: the member sends by other ways')
+    .option('--category <category>', 'of mail that does not say, such as transactional for a PDS', 'bulk')
+    .action(
+      async (
+        options: Common & {
+          did: string;
+          handle?: string;
+          domain: string[];
+          relay: boolean;
+          category: string;
+        },
+      ) => {
+        const { enrolMember } = await import('./member.ts');
+        const made = await enrolMember(options.config, { ...options, domains: options.domain });
+        if (options.json) return print(made);
+        console.log(`Enrolled ${made.did} with ${made.domains.join(', ')}.`);
+        console.log(`API key, shown this once: ${made.apiKey}`);
+        console.log('DNS records to publish:');
+        printRecords(made.dns);
+      },
+    );
+
+  common(member.command('list'))
+    .description('all members')
+    .action(async (options: Common) => {
+      const { listMembers } = await import('./member.ts');
+      const members = await listMembers(options.config);
+      if (options.json) return print(members);
+      for (const { did, handle, domains } of members) {
+        console.log([did, handle ?? '-', domains.map(({ name }) => name).join(',')].join('\t'));
+      }
+    });
+
+  common(member.command('dns'))
+    .description('the DNS records of a domain')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { dnsRecords } = await import('./member.ts');
+      const records = await dnsRecords(options.config, domain);
+      options.json ? print(records) : printRecords(records);
+    });
+
+  common(member.command('check'))
+    .description('have the running node check the DNS of a domain now')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { checkNow } = await import('./member.ts');
+      await checkNow(options.config, domain);
+      if (options.json) print({ domain, due: 'now' });
+    });
+
+  common(member.command('forward-to'))
+    .description('where bounces of a domain are sent')
+    .argument('<domain>')
+    .argument('<address>')
+    .requiredOption('--confirmed', 'the owner of the address agreed')
+    .action(async (domain: string, address: string, options: Common & { confirmed: boolean }) => {
+      const { setForwardTo } = await import('./member.ts');
+      await setForwardTo(options.config, domain, address, options.confirmed);
+      if (options.json) print({ domain, forwardTo: address });
+    });
+}
+
+function addKeys(member: Command): void {
+  common(member.command('key'))
+    .description('make another API key; earlier ones stay valid until revoked')
+    .argument('<did>')
+    .option('--name <name>', 'what it is for', 'key')
+    .option('--category <category>', 'of mail that does not say')
+    .action(async (did: string, options: Common & { name: string; category?: string }) => {
+      const { newApiKey } = await import('./member.ts');
+      const made = await newApiKey(options.config, did, options.name, options.category);
+      options.json ? print(made) : console.log(`API key ${made.id}, shown this once: ${made.key}`);
+    });
+
+  common(member.command('revoke'))
+    .description('end an API key')
+    .argument('<did>')
+    .argument('<id>', 'of the key')
+    .action(async (did: string, id: string, options: Common) => {
+      const { revokeApiKey } = await import('./member.ts');
+      if (!(await revokeApiKey(options.config, did, id))) throw new Error(`${did} has no live key ${id}`);
+      if (options.json) print({ did, revoked: id });
+    });
+}
+
+function addAttestation(member: Command): void {
+  member
+    .command('attest')
+    .description("write the attestation of a domain into the member's own repository")
+    .requiredOption('--pds <url>', "the member's PDS")
+    .requiredOption('--identifier <handle>', 'handle or DID')
+    .option('--password-env <name>', 'the environment variable that holds the password', 'ATMOS_PASSWORD')
+    .requiredOption('--domain <domain>')
+    .requiredOption('--selector <selector...>', 'DKIM selector; may be given again')
+    .option('--relay-member', 'the domain sends through a cooperative')
+    .option('--json', 'print data in place of text')
+    .action(
+      async (options: {
+        pds: string;
+        identifier: string;
+        passwordEnv: string;
+        domain: string;
+        selector: string[];
+        relayMember?: boolean;
+        json?: boolean;
+      }) => {
+        const { attest } = await import('../members/attest.ts');
+        const password = process.env[options.passwordEnv];
+        if (!password)
+          throw new Error(`put the password into the environment variable ${options.passwordEnv}`);
+        const { selector: selectors, relayMember = false, ...rest } = options;
+        const made = await attest({ ...rest, selectors, relayMember, password });
+        options.json ? print(made) : console.log(`${made.uri} is now ${made.cid}`);
+      },
+    );
+}
+
+function common(command: Command): Command {
+  return command
+    .option('--config <file>', 'the configuration', 'atmos.jsonc')
+    .option('--json', 'print data in place of text');
+}
+
+function print(data: unknown): void {
+  console.log(JSON.stringify(data));
+}
+
+function printRecords(records: DnsRecord[]): void {
+  for (const { type, name, value } of records) console.log(`  ${type}\t${name}\t${value}`);
+}

@@ -1,0 +1,131 @@
+/**
+ * What `atmos member …` does: acts on node.db directly, also while the node runs.
+ *
+ * The node looks there for due work, so a new member is verified within seconds.
+ */
+import { readConfig } from '../config.ts';
+import { Verifications } from '../labeler/verifications.ts';
+import { type Category, categories, parseCategory } from '../members/category.ts';
+import type { DnsRecord, EnrolmentRefusal, Member, Members } from '../members/members.ts';
+import { openMembership } from '../state.ts';
+
+export type Enrolment = {
+  did: string;
+  handle: string | null;
+  domains: string[];
+  /** Shown once; only its hash is kept. */
+  apiKey: string;
+  /** What the member publishes. */
+  dns: DnsRecord[];
+};
+
+export type EnrolRequest = {
+  did: string;
+  handle?: string;
+  domains: string[];
+  /** False: enrolled for attestation alone. */
+  relay: boolean;
+  /** For mail that does not say: default `bulk`. A PDS wants `transactional`. */
+  category?: string;
+};
+
+/** Enrols a member and makes its first API key. @throws ConfigError; Error saying why it was refused */
+export function enrolMember(configFile: string, request: EnrolRequest): Promise<Enrolment> {
+  const category = keyOptions(request.category);
+  return withMembers(configFile, async (members) => {
+    const enrolled = await members.enrol(request);
+    if ('kind' in enrolled) throw new Error(refusalText(enrolled));
+    const { key } = await members.issueApiKey(request.did, 'first key', category);
+    return { ...summary(members, enrolled), apiKey: key };
+  });
+}
+
+/** Another API key; earlier ones stay valid. @throws ConfigError; RangeError when not enrolled */
+export function newApiKey(
+  configFile: string,
+  did: string,
+  name: string,
+  category?: string,
+): Promise<{ id: string; key: string }> {
+  return withMembers(configFile, (members) => members.issueApiKey(did, name, keyOptions(category)));
+}
+
+/** @returns false when the member has no such live key. @throws ConfigError */
+export function revokeApiKey(configFile: string, did: string, id: string): Promise<boolean> {
+  return withMembers(configFile, async (members) => members.revokeApiKey(did, id));
+}
+
+/** @throws ConfigError */
+export function listMembers(configFile: string): Promise<Member[]> {
+  return withMembers(configFile, async (members) => members.list());
+}
+
+/** The records that a domain's owner publishes. @throws ConfigError; RangeError when not enrolled */
+export function dnsRecords(configFile: string, domain: string): Promise<DnsRecord[]> {
+  return withMembers(configFile, async (members) => members.dnsRecords(domain));
+}
+
+/** Has the running node check a domain's DNS within a second. @throws ConfigError; RangeError when not enrolled */
+export async function checkNow(configFile: string, domain: string): Promise<void> {
+  const { db, members } = await openMembership(readConfig(configFile), Date.now);
+  try {
+    const enrolled = members.domain(domain);
+    if (!enrolled) throw new RangeError(`${domain} is not enrolled`);
+    new Verifications(db).makeDue({ did: enrolled.did, domain: enrolled.name });
+  } finally {
+    db.close();
+  }
+}
+
+/**
+ * Where DSNs of a domain go.
+ *
+ * @param confirmed the operator vouches that the owner of the address agreed; nothing is sent there otherwise
+ * @throws ConfigError; RangeError when the domain is not enrolled
+ */
+export function setForwardTo(
+  configFile: string,
+  domain: string,
+  address: string,
+  confirmed: boolean,
+): Promise<void> {
+  return withMembers(configFile, async (members) =>
+    members.setForwardTo(domain, address, confirmed ? Date.now() : null),
+  );
+}
+
+async function withMembers<T>(configFile: string, act: (members: Members) => Promise<T>): Promise<T> {
+  const { db, members } = await openMembership(readConfig(configFile), Date.now);
+  try {
+    return await act(members);
+  } finally {
+    db.close();
+  }
+}
+
+function summary(members: Members, member: Member): Omit<Enrolment, 'apiKey'> {
+  const domains = member.domains.map(({ name }) => name);
+  const dns = domains.flatMap((domain) => members.dnsRecords(domain));
+  return { did: member.did, handle: member.handle, domains, dns };
+}
+
+/** @throws Error for a word that is no category: an unknown one must not silently become another */
+function keyOptions(text: string | undefined): { category?: Category } {
+  if (text === undefined) return {};
+  const category = parseCategory(text);
+  if (!category) throw new Error(`${text} is not a category. Known: ${categories.join(', ')}.`);
+  return { category };
+}
+
+function refusalText(refusal: EnrolmentRefusal): string {
+  switch (refusal.kind) {
+    case 'invalid-did':
+      return `${refusal.did} is not a DID. It looks like did:plc:ewvi7nxzyoun6zhxrhs64oiz.`;
+    case 'invalid-domain':
+      return `${refusal.domain} is not a domain that can send mail. It looks like reef.example.`;
+    case 'domain-taken':
+      return `${refusal.domain} is enrolled for another member. Ask that member to give it up first.`;
+    case 'too-many-domains':
+      return `A member has at most ${refusal.limit} domains here.`;
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * `atmos start`: runs one node until SIGTERM or SIGINT, then stops it in order.
+ *
+ * A failure of our own state ends the process with a message; a supervisor starts it again.
+ */
+import { type Logger, pino } from 'pino';
+import { type Config, readConfig } from '../config.ts';
+import { Node } from '../node.ts';
+
+/** After this long a stop is cut short: what was accepted is on disk anyway. */
+const stopDeadlineMs = 15_000;
+
+/** Resolves when the node has stopped. @throws ConfigError; Error when a port is taken or state is corrupt */
+export async function start(configFile: string): Promise<void> {
+  const config = readConfig(configFile);
+  const log = logger(config);
+  const node = new Node(config, log);
+  endOnBugs(log);
+  const stopped = stopSignal().then(async (signal) => {
+    log.info({ signal }, 'stopping');
+    const timer = setTimeout(() => {
+      log.error('the stop took too long and is cut short');
+      process.exit(1);
+    }, stopDeadlineMs);
+    await node.stop();
+    clearTimeout(timer);
+    log.info('stopped');
+  });
+  await node.start();
+  log.info({ did: config.did, web: config.listen.web }, 'ready');
+  process.send?.('ready');
+  await stopped;
+}
+
+function logger(config: Config): Logger {
+  return pino({ level: config.log.level, base: { node: config.name } }, pino.destination(2));
+}
+
+/** A bug, or state of ours that is corrupt: going on would make it worse. What was accepted is on disk. */
+function endOnBugs(log: Logger): void {
+  const end = (error: unknown) => {
+    log.fatal({ err: error }, 'the node stops');
+    process.exit(1);
+  };
+  process.on('uncaughtException', end).on('unhandledRejection', end);
+}
+
+/** A second signal while stopping ends the process at once. */
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let asked = false;
+    const onSignal = (signal: NodeJS.Signals) => {
+      if (asked) process.exit(130);
+      asked = true;
+      resolve(signal);
+    };
+    process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+    // The sandbox starts nodes with an IPC channel: when it dies, nothing is left running.
+    process.on('disconnect', () => onSignal('SIGTERM'));
+  });
+}

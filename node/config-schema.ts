@@ -1,0 +1,223 @@
+/**
+ * Every key of the configuration: its shape, its default, and what would be right.
+ *
+ * A key that is not here is an error. What depends on several keys at once is config.ts's business.
+ */
+import { isIP } from 'node:net';
+import { domainToASCII } from 'node:url';
+import { z } from 'zod';
+
+const roles = ['labeler', 'relay', 'inbound', 'appview', 'dns', 'web'] as const;
+export type Role = (typeof roles)[number];
+
+export type HostPort = { host: string; port: number };
+
+/** Says what would be right; shown beside what is wrong. */
+export type Hint = { means: string; example: string };
+export const hints = z.registry<Hint>();
+
+function hinted<T extends z.ZodType>(type: T, means: string, example: string): T {
+  hints.add(type, { means, example });
+  return type;
+}
+
+const domain = () =>
+  z
+    .string()
+    .refine((name) => isDomain(name), 'is not a domain name')
+    .transform((name) => domainToASCII(name).toLowerCase());
+
+const hostPort = () =>
+  z
+    .string()
+    .refine((text) => parseHostPort(text) !== undefined, 'is not ADDRESS:PORT')
+    .transform((text) => parseHostPort(text)!);
+
+const duration = () =>
+  z
+    .string()
+    .regex(/^\d{1,6}(s|m|h|d)$/, 'is not a duration')
+    .transform((text) => Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs]);
+const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+const baseUrl = (protocols: string[]) =>
+  z
+    .string()
+    .refine((text) => isBaseUrl(text, protocols), `is not a base URL (${protocols.join(' or ')}, no path)`);
+
+const did = () =>
+  z.string().regex(/^did:(plc:[a-z2-7]{24}|web:[A-Za-z0-9.%-]{1,255})$/, 'is not a did:plc or did:web');
+
+const port = () => z.int().min(1).max(65535);
+const cap = () => z.int().min(1).max(1e9);
+const caps = () => z.strictObject({ perHour: cap(), perDay: cap() });
+
+/** The file as written; config.ts adds what follows from several keys together. */
+export const schema = z.strictObject({
+  name: hinted(z.string().min(1).max(64), 'the name that members and peers read', '"Harbor"'),
+  domain: hinted(domain(), 'the pool domain: the second DKIM d= on all mail', '"harbor.example"'),
+  publicUrl: hinted(baseUrl(['https:', 'http:']), 'where people reach the pages', '"https://harbor.example"'),
+  hostname: hinted(
+    domain(),
+    'what this machine calls itself in SMTP, and the target of MX records',
+    '"mail.harbor.example"',
+  ).optional(),
+  did: hinted(did(), "the cooperative's DID", '"did:web:harbor.example"').optional(),
+  labelerUrl: hinted(
+    baseUrl(['https:', 'http:']),
+    'where peers read the labels',
+    '"https://harbor.example"',
+  ).optional(),
+  stateDir: hinted(z.string().min(1), 'the folder of databases, spool and keys', '"./state"').default(
+    './state',
+  ),
+  roles: hinted(
+    z.array(z.enum(roles)).min(1),
+    'the parts that this machine runs',
+    JSON.stringify(roles).replaceAll(',', ', '),
+  ).default([...roles]),
+  listen: z
+    .strictObject({
+      web: hinted(hostPort(), 'pages, XRPC and the send API', '"127.0.0.1:8080"').prefault('127.0.0.1:8080'),
+      submission: hinted(hostPort(), 'SMTP with STARTTLS', '"0.0.0.0:587"').prefault('0.0.0.0:587'),
+      submissions: hinted(hostPort(), 'SMTP with implicit TLS', '"0.0.0.0:465"').prefault('0.0.0.0:465'),
+      inbound: hinted(hostPort(), 'SMTP from other servers', '"0.0.0.0:25"').prefault('0.0.0.0:25'),
+      dns: hinted(hostPort(), 'DNS over UDP and TCP', '"0.0.0.0:53"').prefault('0.0.0.0:53'),
+      metrics: hinted(hostPort(), 'Prometheus; off when left out', '"127.0.0.1:9464"').optional(),
+    })
+    .prefault({}),
+  tls: z
+    .strictObject({
+      certFile: hinted(z.string().min(1), 'a PEM certificate chain', '"/etc/atmos/tls/fullchain.pem"'),
+      keyFile: hinted(z.string().min(1), 'its PEM private key', '"/etc/atmos/tls/privkey.pem"'),
+    })
+    .optional(),
+  network: z
+    .strictObject({
+      loopbackOnly: hinted(z.boolean(), 'true in the sandbox: nothing leaves this machine', 'false').default(
+        false,
+      ),
+      plcUrl: hinted(baseUrl(['https:', 'http:']), 'the PLC directory', '"https://plc.directory"').default(
+        'https://plc.directory',
+      ),
+      resolvers: hinted(
+        z.array(hostPort()).min(1).max(8),
+        'recursive DNS servers that validate DNSSEC, best on this machine',
+        '["127.0.0.1:53"]',
+      ).prefault(['127.0.0.1:53']),
+    })
+    .prefault({}),
+  firehose: hinted(
+    z.array(baseUrl(['wss:', 'ws:'])).max(8),
+    'relays or PDSes that serve com.atproto.sync.subscribeRepos',
+    '["wss://relay1.us-east.bsky.network"]',
+  ).default(['wss://relay1.us-east.bsky.network']),
+  peers: z
+    .array(
+      z.strictObject({
+        did: hinted(did(), "the peer cooperative's DID", '"did:web:meadow.example"'),
+        stance: hinted(
+          z.enum(['guarantee', 'endorse', 'hesitate', 'censure']),
+          'what you say of it; only a guarantee carries its votes',
+          '"guarantee"',
+        ),
+      }),
+    )
+    .max(1024)
+    .default([]),
+  dns: z
+    .strictObject({
+      apex: hinted(domain(), 'the zone of the list', '"list.harbor.example"'),
+      nameservers: hinted(
+        z.array(domain()).min(1).max(13),
+        'the NS records of the apex',
+        '["ns1.harbor.example"]',
+      ),
+      hostmaster: hinted(
+        z
+          .string()
+          // RFC 1035 §8: a dot before the @ would need an escape in the SOA record.
+          .regex(/^[a-z0-9_-]{1,63}@[a-z0-9.-]{1,190}$/, 'is not a mail address without a dot before the @')
+          .transform((address) => address.replace('@', '.')),
+        'the mail address of who answers for the zone, as the SOA record has it',
+        '"hostmaster@harbor.example"',
+      ),
+    })
+    .optional(),
+  delivery: z
+    .strictObject({
+      port: hinted(port(), 'the port of other mail servers', '25').default(25),
+      tls: hinted(
+        z.enum(['required', 'opportunistic']),
+        'must the destination offer TLS?',
+        '"required"',
+      ).default('required'),
+    })
+    .prefault({}),
+  labeler: z
+    .strictObject({
+      reverifyInterval: hinted(duration(), 'how often a verified domain is checked again', '"24h"').prefault(
+        '24h',
+      ),
+      retryUnverified: hinted(duration(), 'how often an unverified one is', '"5m"').prefault('5m'),
+    })
+    .prefault({}),
+  caps: z
+    .strictObject({
+      warmingDays: hinted(z.int().min(0).max(365), 'days in which a new domain starts slowly', '14').default(
+        14,
+      ),
+      warming: hinted(
+        z.array(z.strictObject({ untilDay: z.int().min(1).max(365), perHour: cap(), perDay: cap() })).max(16),
+        'the caps of those days',
+        '[{ "untilDay": 7, "perHour": 5, "perDay": 50 }]',
+      ).default([
+        { untilDay: 7, perHour: 5, perDay: 50 },
+        { untilDay: 14, perHour: 20, perDay: 200 },
+      ]),
+      tiers: hinted(
+        z.record(z.string(), caps()),
+        'caps after the warming days, by tier; `standard` must be there',
+        '{ "standard": { "perHour": 200, "perDay": 2000 } }',
+      ).default({ standard: { perHour: 200, perDay: 2000 }, trusted: { perHour: 1000, perDay: 10_000 } }),
+    })
+    .prefault({}),
+  listing: z
+    .strictObject({
+      newcomerDays: hinted(z.int().min(0).max(365), 'days at trust 0', '14').default(14),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: hinted(z.enum(['debug', 'info', 'warn', 'error']), 'the least that is logged', '"info"').default(
+        'info',
+      ),
+    })
+    .prefault({}),
+});
+
+function isDomain(name: string): boolean {
+  const ascii = domainToASCII(name);
+  return (
+    ascii.length > 0 &&
+    ascii.length <= 253 &&
+    ascii.split('.').every((label) => /^[a-z0-9_-]{1,63}$/i.test(label))
+  );
+}
+
+function parseHostPort(text: string): HostPort | undefined {
+  const match = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/i.exec(text);
+  if (!match) return undefined;
+  const host = (match[1] ?? match[2])!;
+  const number = Number(match[3]);
+  if (number < 1 || number > 65535) return undefined;
+  return isIP(host) !== 0 || host === 'localhost' ? { host, port: number } : undefined;
+}
+
+function isBaseUrl(text: string, protocols: string[]): boolean {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  return (
+    protocols.includes(url.protocol) && url.pathname === '/' && !url.search && !url.hash && !url.username
+  );
+}

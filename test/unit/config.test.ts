@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ConfigError, checkConfig, readConfig } from '../../node/config.ts';
+
+const file = '/etc/atmos/atmos.jsonc';
+
+/** A whole configuration; `more` stands on line 7, column 3. */
+function withMore(more: string): string {
+  return `{
+  "name": "Harbor", // a comment
+  "domain": "harbor.test",
+  "publicUrl": "https://harbor.test",
+  "dns": { "apex": "list.harbor.test", "nameservers": ["ns1.harbor.test"], "hostmaster": "h@harbor.test" },
+
+  ${more}
+}`;
+}
+
+function faultOf(text: string): string {
+  try {
+    checkConfig(text, file);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.message;
+  }
+  return assert.fail('the configuration was accepted');
+}
+
+test('a small file is completed with defaults, absolute paths and milliseconds', () => {
+  const config = checkConfig(withMore('"labeler": { "reverifyInterval": "12h", },'), file);
+  assert.equal(config.did, 'did:web:harbor.test');
+  assert.equal(config.labelerUrl, 'https://harbor.test');
+  assert.equal(config.stateDir, '/etc/atmos/state');
+  assert.equal(config.labeler.reverifyInterval, 12 * 3_600_000);
+  assert.deepEqual(config.listen.submission, { host: '0.0.0.0', port: 587 });
+  assert.deepEqual(config.caps.warming[0], { untilDay: 7, perHour: 5, perDay: 50 });
+  assert.equal(config.delivery.tls, 'required');
+});
+
+test('a port in a did:web is percent-encoded', () => {
+  const config = checkConfig(withMore('').replace('https://harbor.test', 'http://localhost:8080'), file);
+  assert.equal(config.did, 'did:web:localhost%3A8080');
+});
+
+const faults: [name: string, text: string, place: string, says: RegExp][] = [
+  ['an unknown key', withMore('"lissten": {}'), '7:3', /unknown key "lissten"\. Did you mean "listen"\?/],
+  ['an unknown key inside', withMore('"delivery": { "tlss": "required" }'), '7:17', /Did you mean "tls"/],
+  ['a key far from any', withMore('"xyzzy": 1'), '7:3', /Known here: name, domain/],
+  ['a wrong type', withMore('"stateDir": 5'), '7:15', /"stateDir": 5 .*for example "\.\/state"/],
+  ['a port beyond range', withMore('"delivery": { "port": 99999 }'), '7:25', /99999 too big/],
+  ['no host', withMore('"listen": { "web": "80" }'), '7:22', /"80" is not ADDRESS:PORT.*127\.0\.0\.1:8080/],
+  ['a bad duration', withMore('"labeler": { "reverifyInterval": "1y" }'), '7:36', /is not a duration.*"24h"/],
+  [
+    'a bad stance',
+    withMore('"peers": [{ "did": "did:web:a.test", "stance": "love" }]'),
+    '7:50',
+    /"guarantee"/,
+  ],
+  [
+    'a peer that is ourselves',
+    withMore('"peers": [{ "did": "did:web:harbor.test", "stance": "endorse" }]'),
+    '7:22',
+    /not its own peer/,
+  ],
+  [
+    'a peer twice',
+    withMore(
+      '"peers": [{ "did": "did:web:a.test", "stance": "endorse" }, { "did": "did:web:a.test", "stance": "censure" }]',
+    ),
+    '7:72',
+    /named twice/,
+  ],
+  ['a key twice', withMore('"name": "Other"'), '7:3', /"name" stands twice/],
+  [
+    'no standard tier',
+    withMore('"caps": { "tiers": { "gold": { "perHour": 1, "perDay": 2 } } }'),
+    '7:22',
+    /"standard" is missing/,
+  ],
+  [
+    'a name server inside the zone',
+    withMore('').replace('"ns1.harbor.test"', '"ns1.list.harbor.test"'),
+    '5:56',
+    /inside the zone.*ns1\.harbor\.test/,
+  ],
+  ['DNS on a name', withMore('"listen": { "dns": "localhost:53" }'), '7:22', /localhost is a name/],
+  [
+    'dns without its section',
+    '{"name":"H","domain":"h.test","publicUrl":"https://h.test"}',
+    '1:1',
+    /needs the section "dns"/,
+  ],
+  ['a missing key', '{\n  "name": "H"\n}', '1:1', /"domain" is missing/],
+  [
+    'a public listener in loopback mode',
+    withMore('"network": { "loopbackOnly": true }'),
+    '1:1',
+    /"listen\.inbound": 0\.0\.0\.0 is not on loopback/,
+  ],
+  ['an open brace', '{ "name": "H"', '1:14', /A bracket is left open/],
+  ['no comma', '{ "name": "H" "domain": "h.test" }', '1:15', /Put a comma/],
+  ['an empty file', '', '1:1', /not valid JSON/],
+  ['a list', '[]', '1:1', /no object/],
+];
+
+for (const [name, text, place, says] of faults) {
+  test(`${name} is refused at its place, with what would be right`, () => {
+    const message = faultOf(text);
+    assert.match(message, says);
+    assert.ok(message.includes(`${file}:${place}:`), message);
+  });
+}
+
+test('all faults are named at once', () => {
+  assert.equal(faultOf(withMore('"lissten": {}, "stateDir": 5')).split('\n').length, 2);
+});
+
+test('a missing file says how to make one', () => {
+  const missing = join(mkdtempSync(join(tmpdir(), 'atmos-')), 'atmos.jsonc');
+  assert.throws(
+    () => readConfig(missing),
+    (error: Error) =>
+      error instanceof ConfigError &&
+      error.message.includes(`${missing}:1:1: there is no such file`) &&
+      error.message.includes('atmos init'),
+  );
+});
