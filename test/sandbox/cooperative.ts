@@ -34,7 +34,7 @@ const atmos = join(import.meta.dirname, '../../node/main.ts');
  * (about a tenth more CPU a message), and below one malloc arena in place of one a thread. The compile
  * cache spares each of them the type stripper (18 MB).
  */
-const nodeFlags = ['--max-semi-space-size=2', '--optimize-for-size'];
+export const nodeFlags = ['--max-semi-space-size=2', '--optimize-for-size'];
 const lastLines = 12;
 
 export class Cooperative {

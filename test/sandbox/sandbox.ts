@@ -16,7 +16,7 @@ import { dnsRecords } from '../../node/cli/member.ts';
 import { readConfig } from '../../node/config.ts';
 import { selfSignedCertificate } from '../../node/cooperative/certificate.ts';
 import { poolDkimRecord } from '../../node/cooperative/dns-records.ts';
-import { openMembership } from '../../node/state.ts';
+import { keysDir, openMembership } from '../../node/state.ts';
 import { type CooperativeCast, type CooperativeKey, cooperatives } from './cast.ts';
 import { configurationOf } from './configuration.ts';
 import { Cooperative } from './cooperative.ts';
@@ -155,8 +155,10 @@ async function prepareCooperative(
   const configFile = join(home, 'atmos.jsonc');
   writeFileSync(configFile, configurationOf(cast, ports, { warming }), { mode: 0o600 });
   // Made here, before the node runs, so that the two never make the same database at the same moment.
-  const { db, keys } = await openMembership(readConfig(configFile), Date.now);
+  const config = readConfig(configFile);
+  const { db, keys } = await openMembership(config, Date.now);
   db.close();
+  await selfSignedCertificate({ dir: keysDir(config), names: [config.hostname, 'localhost'], now: Date.now });
   publish(zone, cooperativeRecords(cast, poolDkimRecord(cast.domain, keys.pool)));
   return new Cooperative({ cast, configFile, logFile: join(home, 'node.log'), onEnd });
 }
