@@ -53,7 +53,7 @@ export class ApiKeys {
   async issue(did: string, name: string, category?: Category): Promise<{ id: string; key: string }> {
     const id = randomBytes(8).toString('hex');
     const key = `atmos_${id}_${randomBytes(32).toString('base64url')}`;
-    const hashed = await hash(key, { cost: this.#bcryptCost, rejectLongPasswords: true });
+    const hashed = await hash(key, this.#bcryptCost);
     this.#db
       .prepare(
         'INSERT INTO api_key (id, did, name, hash, default_category, created_at) VALUES (?, ?, ?, ?, ?, ?)',

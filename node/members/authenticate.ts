@@ -56,7 +56,7 @@ export class Authenticator {
 
   constructor(options: AuthenticatorOptions) {
     this.#options = { bcryptCost: 10, concurrency: 2, maxWaiting: 64, rememberMs: 300_000, ...options };
-    this.#nobody = hashSync(randomBytes(32).toString('base64'), { cost: this.#options.bcryptCost });
+    this.#nobody = hashSync(randomBytes(32).toString('base64'), this.#options.bcryptCost);
   }
 
   /** @param user DID or handle; @param password an API key */
