@@ -18,7 +18,6 @@ const peers = {
     probe: ['/usr/bin/python3', '-c', 'import dkim, nacl'],
     debian: 'python3-dkim python3-nacl',
   },
-  chromium: { probe: ['chromium', '--version'], debian: 'chromium' },
 } satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof peers;
