@@ -35,6 +35,11 @@ export async function compare(
       pairs.push([await ours(), b]);
     }
   }
+  return fromPairs(what, unit, pairs);
+}
+
+/** The row of figures that were measured elsewhere, pair by pair: ours, theirs. */
+export function fromPairs(what: string, unit: string, pairs: [ours: number, theirs: number][]): Row {
   const ratios = pairs.map(([a, b]) => a / b).sort((a, b) => a - b);
   return {
     what,

@@ -104,7 +104,12 @@ export class Cooperative {
       return spawn(process.execPath, [...nodeFlags, program, 'start', '--config', configFile], {
         stdio: ['ignore', log, log, 'ipc'],
         detached: true,
-        env: { ...process.env, MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: compileCache },
+        env: {
+          ...process.env,
+          MALLOC_ARENA_MAX: '1',
+          MALLOC_TRIM_THRESHOLD_: '65536',
+          NODE_COMPILE_CACHE: compileCache,
+        },
       });
     } finally {
       closeSync(log);

@@ -110,8 +110,8 @@ async function runSandbox({ fresh, warming, portOffset, state }: Arguments): Pro
       signal: interruption.signal,
     });
     console.log(guide(sandbox.world, sandbox.worldFile));
-    console.log(`ready in ${((performance.now() - began) / 1000).toFixed(1)} s`);
     releaseMemory();
+    console.log(`ready in ${((performance.now() - began) / 1000).toFixed(1)} s`);
     if (!interruption.signal.aborted) await once(interruption.signal, 'abort');
     await sandbox.stop();
   } catch (error) {
