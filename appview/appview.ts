@@ -3,8 +3,10 @@
  *
  * Assembled here from its parts, each of which can be read alone: the firehose feeds the attestations,
  * one consumer for each followed issuer feeds the labels, and both feed the listings, which the DNS zone
- * and the XRPC methods follow. appview.db can be thrown away and is rebuilt from the network and
- * ledger.db.
+ * and the XRPC methods follow.
+ *
+ * appview.db can be thrown away: labels are read again from their issuers, attestations as far back as the
+ * sources keep commits. What is older comes back by recheck(), or when its account writes it again.
  */
 import type { Server } from '@atproto/xrpc-server';
 import type { Logger } from 'pino';
@@ -20,6 +22,7 @@ import { WsLabelSource } from './labels/websocket.ts';
 import { Ledger } from './listing/ledger.ts';
 import { Listings } from './listing/listings.ts';
 import { defaultPolicy, type Policy } from './listing/policy.ts';
+import { ZoneSerial } from './listing/zone-serial.ts';
 import { registerListingGet } from './xrpc/listing-get.ts';
 import { registerListingSubscribe } from './xrpc/listing-subscribe.ts';
 
@@ -52,12 +55,15 @@ export class AppView {
   readonly attestations: Attestations;
   readonly labels: LabelStore;
   readonly listings: Listings;
+  /** For the DNS zone that follows the listings. */
+  readonly zoneSerial: ZoneSerial;
   readonly consumers: readonly LabelConsumer[];
   readonly #indexer: FirehoseIndexer;
 
   constructor(options: AppViewOptions) {
     const { appviewDb: db, log, count, now } = options;
     const ledger = new Ledger({ db: options.ledgerDb, now });
+    this.zoneSerial = new ZoneSerial({ db: options.ledgerDb, log, count });
     this.attestations = new Attestations({ db, log, count, now });
     // The ledger commits first: a first sight may be early by one crash, but never missing.
     this.labels = new LabelStore({ db, now, count, witness: (applied) => ledger.observe(applied) });
@@ -79,6 +85,20 @@ export class AppView {
     this.listings.start();
     for (const consumer of this.consumers) consumer.start();
     this.#indexer.start();
+  }
+
+  /**
+   * Has one record proved at its account's PDS, and indexed if it is there; at once, and again for a day
+   * or so while the PDS does not answer. For what no source keeps any more, such as the records of our own
+   * members after appview.db was lost.
+   *
+   * @param domain A-labels, lower case
+   * @returns false when too much waits already: ask again later
+   */
+  recheck(did: string, domain: string): boolean {
+    const isListed = this.attestations.recheck(did, domain);
+    this.#indexer.wake();
+    return isListed;
   }
 
   /** Resolves when nothing here reads or writes any more; the databases are the caller's to close. */

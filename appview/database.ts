@@ -2,13 +2,15 @@
  * Opens a libsql database and brings its schema up to date.
  *
  * Promise: a database that is corrupt, or newer than this program, stops the process with a message
- * that names the file and the way out; it is never silently emptied. Before a migration changes an
- * existing database, a snapshot lies beside it (`<file>.before-<number>`).
+ * that names the file and the way out; it is never silently emptied. What passes (a lock, a full disk,
+ * missing rights) is told apart and says so. Two processes may open the same new file at once. Before a
+ * migration changes an existing database, a snapshot lies beside it (`<file>.before-<number>`). Only its
+ * owner can read the files.
  *
  * libsql is synchronous: a commit blocks the calling thread for the length of an fsync.
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import Database from 'libsql';
 
 export type { Database };
@@ -19,6 +21,8 @@ export type Migration = { number: number; name: string; sql: string };
 export type OpenOptions = {
   /** FULL: a commit survives power loss. NORMAL: it survives a crash of the process; for what can be rebuilt. */
   synchronous: 'FULL' | 'NORMAL';
+  /** How long a statement, the opening too, waits for another process's write; default 5,000. */
+  patienceMs?: number;
 };
 
 /** Our own state is not what this program wrote, or not for this program. Fatal: never caught to go on. */
@@ -27,8 +31,17 @@ export class CorruptState extends Error {
 }
 
 /**
+ * Tells damage of our own state, which ends the process, from what passes: a full disk, a lock, a bug in
+ * one frame. SQLite finds damage when it reads a page, so it may come from any statement.
+ */
+export function isCorruption(error: unknown): boolean {
+  return error instanceof CorruptState || /^SQLITE_(CORRUPT|NOTADB)/.test(codeOf(error));
+}
+
+/**
  * @param file path, or `:memory:` in tests
- * @throws CorruptState when the file is not a healthy database of this program's schema or an older one
+ * @throws CorruptState when the file is damaged, no database, or of a newer schema; Error, with what to do,
+ *   for what is no damage: another process holds it, the rights are missing, the disk is full
  */
 export function openDatabase(
   file: string,
@@ -36,25 +49,20 @@ export function openDatabase(
   options: OpenOptions,
 ): Database.Database {
   const inMemory = file === ':memory:';
-  if (!inMemory) mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  const isNew = inMemory || !existsSync(file);
+  let db: Database.Database | undefined;
   try {
-    const db = new Database(file);
-    db.exec('PRAGMA journal_mode = WAL');
-    db.exec(`PRAGMA synchronous = ${options.synchronous}`);
-    db.exec('PRAGMA foreign_keys = ON');
-    db.exec('PRAGMA busy_timeout = 5000');
+    if (!inMemory) mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    const isNew = inMemory || !existsSync(file);
+    // SQLite gives its -wal and -shm the mode of the database, so that one is right from the first byte.
+    if (isNew && !inMemory) closeSync(openSync(file, 'a', 0o600));
+    db = new Database(file);
+    prepareConnection(db, options);
     if (!isNew) checkHealth(db, file);
     migrate(db, file, migrations, isNew);
     return db;
   } catch (error) {
-    if (error instanceof CorruptState) throw error;
-    throw new CorruptState(
-      `${file} cannot be opened: ${(error as Error).message}. Restore it from a backup.`,
-      {
-        cause: error,
-      },
-    );
+    db?.close();
+    throw explained(file, error as Error);
   }
 }
 
@@ -71,6 +79,28 @@ export function transaction<T>(db: Database.Database, work: () => T): T {
   }
 }
 
+/** First of all the patience: even the other pragmas may meet a process that opens the same file. */
+function prepareConnection(db: Database.Database, { synchronous, patienceMs = 5_000 }: OpenOptions): void {
+  db.exec(`PRAGMA busy_timeout = ${patienceMs}`);
+  switchToWal(db, patienceMs);
+  db.exec(`PRAGMA synchronous = ${synchronous}`);
+  db.exec('PRAGMA foreign_keys = ON');
+}
+
+/** SQLite does not wait by itself here: two that switch a new database at once would deadlock. */
+function switchToWal(db: Database.Database, patienceMs: number): void {
+  const deadline = performance.now() + patienceMs;
+  for (;;) {
+    try {
+      db.exec('PRAGMA journal_mode = WAL');
+      return;
+    } catch (error) {
+      if (!/^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || performance.now() > deadline) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
+  }
+}
+
 function checkHealth(db: Database.Database, file: string): void {
   const row = db.prepare('PRAGMA quick_check(1)').get() as Record<string, string> | undefined;
   const verdict = row && Object.values(row)[0];
@@ -83,38 +113,78 @@ function migrate(
   migrations: readonly Migration[],
   isNew: boolean,
 ): void {
-  const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  const version = versionOf(db);
   const newest = migrations.at(-1)?.number ?? 0;
-  if (row.user_version > newest) {
+  if (version > newest) {
     throw new CorruptState(
-      `${file} has schema ${row.user_version}, but this program knows only ${newest}. ` +
+      `${file} has schema ${version}, but this program knows only ${newest}. ` +
         'It was written by a newer version: run that one, or restore the snapshot from before the upgrade.',
     );
   }
-  const pending = migrations.filter((migration) => migration.number > row.user_version);
+  const pending = migrations.filter((migration) => migration.number > version);
   if (pending.length === 0) return;
-  if (!isNew && row.user_version > 0) takeSnapshot(db, `${file}.before-${pending[0]!.number}`);
+  if (!isNew && version > 0) takeSnapshot(db, version, `${file}.before-${pending[0]!.number}`);
   for (const migration of pending) {
     transaction(db, () => {
       // Two processes may open the same file at once (a command beside the running node).
-      const now = db.prepare('PRAGMA user_version').get() as { user_version: number };
-      if (now.user_version >= migration.number) return;
+      if (versionOf(db) >= migration.number) return;
       db.exec(migration.sql);
       db.exec(`PRAGMA user_version = ${migration.number}`);
     });
   }
 }
 
-function takeSnapshot(db: Database.Database, target: string): void {
-  rmSync(target, { force: true });
+function versionOf(db: Database.Database): number {
+  return (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+}
+
+/** Another process may do the same at once: each writes a file of its own, and of an old schema alone. */
+function takeSnapshot(db: Database.Database, version: number, target: string): void {
+  const own = `${target}.${process.pid}`;
   try {
-    db.prepare('VACUUM INTO ?').run(target);
+    rmSync(own, { force: true });
+    db.prepare('VACUUM INTO ?').run(own);
+    if (versionOf(db) === version) renameSync(own, target);
+    else rmSync(own);
   } catch (error) {
-    throw new CorruptState(
-      `No snapshot could be written to ${basename(target)}: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
+    const { message } = error as Error;
+    const failure = new Error(`no snapshot could be written to ${target}: ${message}`, { cause: error });
+    throw Object.assign(failure, { code: codeOf(error) });
   }
+}
+
+/** The error for the operator: what happened to which file, and the way out. */
+function explained(file: string, error: Error): Error {
+  if (error instanceof CorruptState) return error;
+  const what = `${file} cannot be opened: ${error.message}.`;
+  if (isCorruption(error)) return new CorruptState(`${what} Restore it from a backup.`, { cause: error });
+  return new Error(`${what} ${advice(error)}`, { cause: error });
+}
+
+/** Of what is no damage: after it the same file can be opened. */
+function advice(error: unknown): string {
+  const found = advices.find(([pattern]) => pattern.test(codeOf(error)));
+  return found?.[1] ?? 'The file is not damaged and keeps what it had.';
+}
+
+const advices: readonly [code: RegExp, text: string][] = [
+  [/^SQLITE_(BUSY|LOCKED)/, 'Another process holds it: stop that one, or try again.'],
+  [/^(ENOSPC|EDQUOT|SQLITE_FULL)/, 'The disk is full: free some space and start again.'],
+  [
+    /^(EACCES|EPERM|EROFS|SQLITE_(READONLY|PERM|AUTH))/,
+    'Give this user the right to write the file and its folder.',
+  ],
+  [
+    /^(ENOTDIR|EEXIST|EISDIR|SQLITE_CANTOPEN)/,
+    'Its path must be a file, in a folder, that this user may read and write.',
+  ],
+  [/^SQLITE_IOERR/, 'The disk failed: look at the log of the system.'],
+];
+
+/** libsql names most failures by SQLite's extended code; that of opening stands in its text alone. */
+function codeOf(error: unknown): string {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (typeof code === 'string' && code !== '') return code;
+  const number = /^ConnectionFailed\(.*: (\d+)"\)$/.exec(String(message))?.[1];
+  return { 14: 'SQLITE_CANTOPEN', 26: 'SQLITE_NOTADB', 11: 'SQLITE_CORRUPT' }[Number(number)] ?? '';
 }

@@ -78,6 +78,21 @@ export const appviewMigrations: readonly Migration[] = [
       ) STRICT;
     `,
   },
+  {
+    number: 2,
+    name: 'since when an account is hidden, votes by their issuer',
+    sql: `
+      -- Unix ms by our own clock: the word of a source about an account is unsigned, its time too.
+      ALTER TABLE account ADD COLUMN inactive_since INTEGER;
+      ALTER TABLE account ADD COLUMN deleted_since INTEGER;
+      UPDATE account SET inactive_since = unixepoch() * 1000 WHERE status <> 'active';
+      UPDATE account SET deleted_since = unixepoch() * 1000 WHERE status = 'deleted';
+
+      -- A decision reads the labels of the roots on one domain, however many others put there.
+      DROP INDEX label_by_domain;
+      CREATE INDEX label_by_domain ON label (domain, src) WHERE domain IS NOT NULL;
+    `,
+  },
 ];
 
 export const ledgerMigrations: readonly Migration[] = [
@@ -94,6 +109,17 @@ export const ledgerMigrations: readonly Migration[] = [
         latest_at INTEGER NOT NULL,     -- Unix ms: order of the chain's newest label, so that a replay is known as one
         expires_at INTEGER,             -- Unix ms: exp of that label
         PRIMARY KEY (src, uri, val)
+      ) STRICT;
+    `,
+  },
+  {
+    number: 2,
+    name: 'serial of the zone',
+    sql: `
+      -- One row: no serial of the DNS zone up to this one is handed out again.
+      CREATE TABLE zone_serial (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        serial INTEGER NOT NULL
       ) STRICT;
     `,
   },

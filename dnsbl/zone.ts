@@ -24,6 +24,8 @@ export type ZoneOptions = {
   negativeTtlSeconds?: number;
   /** The last serial of an earlier run; the zone continues behind it. */
   serial?: number;
+  /** Told of each serial before it is handed out: a later run needs the last of them. */
+  onSerial?: (serial: number) => void;
   /** Unix ms. */
   now: () => number;
 };
@@ -53,6 +55,7 @@ export class Zone {
   readonly #ttl: number;
   readonly #negativeTtl: number;
   readonly #now: () => number;
+  readonly #onSerial: (serial: number) => void;
   #serial: number;
   #size = 0;
   #tree: NameTree;
@@ -67,7 +70,9 @@ export class Zone {
     this.#ttl = requiredTtl('ttlSeconds', options.ttlSeconds ?? 300);
     this.#negativeTtl = requiredTtl('negativeTtlSeconds', options.negativeTtlSeconds ?? 60);
     this.#now = options.now;
+    this.#onSerial = options.onSerial ?? (() => undefined);
     this.#serial = Math.max(requiredSerial(options.serial ?? 0), this.#unixSeconds());
+    this.#onSerial(this.#serial);
     this.#tree = this.#emptyTree();
   }
 
@@ -142,9 +147,13 @@ export class Zone {
     return soaRecord({ ...soa, minimum: this.#negativeTtl }, ttl);
   }
 
-  /** One step, or up to the present: a run without a remembered serial then still continues behind this one. */
+  /**
+   * One step, or up to the present. A burst of changes runs ahead of the clock, so the clock alone does
+   * not tell a later run where to continue: `onSerial` and the option `serial` do.
+   */
   #advanceSerial(): void {
     this.#serial = Math.max(this.#serial + 1, this.#unixSeconds()) % SERIALS;
+    this.#onSerial(this.#serial);
     this.#tree.set('', this.#apexRecords());
   }
 

@@ -4,13 +4,16 @@
  * Promise: a proved change and the cursor past it are one transaction, so a restart neither loses nor
  * repeats one. Only valid records are here; of accounts that are not active nothing is shown. What an
  * older commit or an older account event says changes nothing, so any part of a firehose may be read twice.
+ * An account event is unsigned, so it hides and shows again, and destroys nothing that was signed, unless
+ * the account stays deleted for a month.
  * Whether a change is true is proof.ts's business; this file believes its callers.
  */
 import type { Logger } from 'pino';
 import type { email } from '../../lexicons/index.ts';
-import { CorruptState, type Database, transaction } from '../database.ts';
+import { attestationUri } from '../attestation-uri.ts';
+import { type Database, transaction } from '../database.ts';
+import { appviewDamaged } from '../rebuild.ts';
 import type { AccountFrame } from './frame.ts';
-import { collection } from './match.ts';
 import { Rechecks } from './rechecks.ts';
 import { judge } from './validity.ts';
 
@@ -28,16 +31,21 @@ export type AttestationRow = {
   indexedAt: number;
 };
 
-/** `cid` absent: the attestation is gone, or its account is not active. */
+/** `cid` absent: the attestation is gone, or its account is not active; hidden() tells which. */
 export type AttestationChange = { did: string; rkey: string; uri: string; cid?: string };
 
 /** What one signed tree holds at one key: `cid` absent, nothing; `value` absent, what cannot be decoded. */
 export type ProvedEntry = { rkey: string; cid?: string; value?: unknown };
 
+/** Of an account that is not active: what comes back with it. `since`: Unix ms, by our own clock. */
+export type Hidden = { since: number; rows: AttestationRow[] };
+
 export type Cursor = { source: string; seq: number };
 
 /** Of one account; a member has a handful of domains. */
 const maxPerAccount = 100;
+/** What a deleted account attested is kept for so long, should the word of its deletion have been false. */
+const keepDeletedMs = 30 * 86_400_000;
 
 type Options = {
   db: Database.Database;
@@ -47,7 +55,12 @@ type Options = {
   now: () => number;
 };
 
-type Account = { status: string; status_at: number | null; rev: string | null };
+type Account = {
+  status: string;
+  status_at: number | null;
+  rev: string | null;
+  inactive_since: number | null;
+};
 type StoredRow = Omit<AttestationRow, 'record' | 'indexedAt'> & { record: string; indexed_at: number };
 
 export class Attestations {
@@ -78,6 +91,14 @@ export class Attestations {
     return row && toRow(row);
   }
 
+  /** @returns undefined for an active account, and for one that we do not know */
+  hidden(did: string): Hidden | undefined {
+    const account = this.#account(did);
+    if (!account || account.status === 'active') return undefined;
+    const rows = (this.#statements.allOf.all(did) as StoredRow[]).map(toRow);
+    return { since: account.inactive_since ?? 0, rows };
+  }
+
   /** Each domain that an active account attests, once. */
   domains(): string[] {
     return (this.#statements.domains.all() as { rkey: string }[]).map(({ rkey }) => rkey);
@@ -92,6 +113,16 @@ export class Attestations {
   /** Whether we keep, or are about to learn, anything of the account. */
   knows(did: string): boolean {
     return this.#statements.account.get(did) !== undefined || this.rechecks.has(did);
+  }
+
+  /** Whether we learned of the account's records: only then does it mean something that one is not here. */
+  hasRead(did: string): boolean {
+    return this.#statements.account.get(did) !== undefined;
+  }
+
+  /** Whether the record waits to be proved at its PDS: then that it is not here says nothing yet. */
+  isPending(did: string, domain: string): boolean {
+    return this.rechecks.hasRecord(did, domain);
   }
 
   /** The newest commit applied from a firehose. */
@@ -131,20 +162,54 @@ export class Attestations {
     });
   }
 
-  /** Account events are unsigned: the source's word, for what it is. `time` is clamped to now. */
-  applyAccount(event: AccountFrame, cursor: Cursor): void {
+  /**
+   * The source's word, for what it is: unsigned. `time` is clamped to now. Not active hides the account's
+   * records at once; active again shows them, and has each proved anew at the PDS.
+   *
+   * @returns whether records were put on the list of rechecks
+   */
+  applyAccount(event: AccountFrame, cursor: Cursor): 'to recheck' | undefined {
     const { did, active } = event;
+    let isBack = false;
     const status = active ? 'active' : (event.status ?? 'inactive');
     const at = Math.min(event.time, this.#options.now());
     this.#change(cursor, () => {
       const before = this.#account(did);
       if (!before || at < (before.status_at ?? 0)) return [];
-      const held = this.#statements.keysOf.all(did) as { rkey: string; cid: string }[];
-      this.#statements.setStatus.run(status, at, did);
-      if (status === 'deleted') this.#drop(did);
+      this.#statements.setStatus.run({ did, status, at, now: this.#options.now() });
       if ((before.status === 'active') === active) return [];
+      isBack = active;
+      if (isBack) this.rechecks.addHeld(did);
+      const held = this.#statements.keysOf.all(did) as { rkey: string; cid: string }[];
       return held.map(({ rkey, cid }) => (active ? changeOf(did, rkey, cid) : changeOf(did, rkey)));
     });
+    return isBack ? 'to recheck' : undefined;
+  }
+
+  /** Lets go of what accounts attested that are deleted for long. Nobody was shown it meanwhile. */
+  dropLongDeleted(): void {
+    this.#change(undefined, () => {
+      const before = this.#options.now() - keepDeletedMs;
+      const gone = this.#statements.longDeleted.all(before) as { did: string }[];
+      return gone.flatMap(({ did }) => this.#drop(did));
+    });
+  }
+
+  /**
+   * Has one record proved at its account's PDS, where the firehose may never show it: it was written
+   * before what the sources still keep. The rechecker takes it up at its next look at the list.
+   *
+   * @returns false when the list has no room
+   */
+  recheck(did: string, domain: string): boolean {
+    const left = transaction(this.#options.db, () => {
+      const found = this.rechecks.add(did, [domain]);
+      // Of this account we learn all that we ask for: what is proved absent is then absent.
+      if (found === 0) this.#statements.addAccount.run(did);
+      return found;
+    });
+    if (left > 0) this.#options.count('rechecks_dropped', 'no_room');
+    return left === 0;
   }
 
   /** Puts records on the list of rechecks; nothing else is known of them now. */
@@ -186,7 +251,7 @@ export class Attestations {
     this.#statements.put.run({
       did,
       rkey,
-      uri: uriOf(did, rkey),
+      uri: attestationUri(did, rkey),
       cid,
       rev,
       record: JSON.stringify(record),
@@ -215,9 +280,11 @@ export class Attestations {
   }
 
   // The account's row stays, so that an old commit read again does not bring its records back.
-  #drop(did: string): void {
+  #drop(did: string): AttestationChange[] {
+    const held = this.#statements.keysOf.all(did) as { rkey: string }[];
     this.#statements.removeAll.run(did);
     this.rechecks.removeAll(did);
+    return held.map(({ rkey }) => changeOf(did, rkey));
   }
 
   /** Nobody sees the records of an account that is not active: to them each change is an absence. */
@@ -238,10 +305,18 @@ function prepare(db: Database.Database) {
     byDomain: db.prepare(`SELECT a.* ${ofActive} WHERE a.rkey = ? ORDER BY a.did`),
     byUri: db.prepare(`SELECT a.* ${ofActive} WHERE a.uri = ?`),
     domains: db.prepare(`SELECT DISTINCT a.rkey ${ofActive}`),
-    account: db.prepare('SELECT status, status_at, rev FROM account WHERE did = ?'),
+    account: db.prepare('SELECT status, status_at, rev, inactive_since FROM account WHERE did = ?'),
     addAccount: db.prepare(`INSERT INTO account (did, status) VALUES (?, 'active') ON CONFLICT DO NOTHING`),
     advance: db.prepare('UPDATE account SET rev = ? WHERE did = ?'),
-    setStatus: db.prepare('UPDATE account SET status = ?, status_at = ? WHERE did = ?'),
+    setStatus: db.prepare(`
+      UPDATE account SET status = :status, status_at = :at,
+        inactive_since = CASE WHEN :status = 'active' THEN NULL ELSE coalesce(inactive_since, :now) END,
+        deleted_since = CASE WHEN :status = 'deleted' THEN coalesce(deleted_since, :now) END
+      WHERE did = :did`),
+    longDeleted: db.prepare(`
+      SELECT did FROM account WHERE deleted_since <= ?
+        AND EXISTS (SELECT 1 FROM attestation a WHERE a.did = account.did)`),
+    allOf: db.prepare('SELECT * FROM attestation WHERE did = ? ORDER BY rkey'),
     held: db.prepare('SELECT cid, rev FROM attestation WHERE did = ? AND rkey = ?'),
     keysOf: db.prepare('SELECT rkey, cid FROM attestation WHERE did = ?'),
     put: db.prepare(`
@@ -267,18 +342,11 @@ function parseRecord(uri: string, text: string): email.atmos.attestation.Main {
   try {
     return JSON.parse(text) as email.atmos.attestation.Main;
   } catch (error) {
-    throw new CorruptState(
-      `appview.db holds a record of ${uri} that is not JSON. Delete the file: it is rebuilt from the network.`,
-      { cause: error },
-    );
+    throw appviewDamaged(`holds a record of ${uri} that is not JSON`, error);
   }
 }
 
-function uriOf(did: string, rkey: string): string {
-  return `at://${did}/${collection}/${rkey}`;
-}
-
 function changeOf(did: string, rkey: string, cid?: string): AttestationChange {
-  const change: AttestationChange = { did, rkey, uri: uriOf(did, rkey) };
+  const change: AttestationChange = { did, rkey, uri: attestationUri(did, rkey) };
   return cid === undefined ? change : { ...change, cid };
 }

@@ -9,10 +9,11 @@
  * A source can hold back commits, which nothing here notices; more than one source is the remedy.
  */
 import type { Logger } from 'pino';
-import { isLoopback } from '../identity/address.ts';
+import { isCorruption } from '../database.ts';
+import { type AddressLookup, isLoopback } from '../identity/address.ts';
 import type { Identities } from '../identity/did.ts';
+import { lookupBy } from '../identity/fetch.ts';
 import type { Attestations } from './attestations.ts';
-import { isCorruption } from './corruption.ts';
 import { FrameReader } from './reader.ts';
 import { Rechecker } from './rechecker.ts';
 import { follow } from './subscription.ts';
@@ -29,6 +30,8 @@ export type FirehoseIndexerOptions = {
   allowLoopback: boolean;
   /** The sandbox: a source elsewhere is refused. */
   loopbackOnly?: boolean;
+  /** Finds a source's addresses, in place of the system's resolver. */
+  lookup?: AddressLookup;
   /** An `#identity` event: the DID document may have changed. The cache has forgotten it already. */
   onIdentity?: (did: string) => void;
 };
@@ -38,6 +41,7 @@ export class FirehoseIndexer {
   readonly #sources: string[];
   readonly #stopping = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
+  #rechecker: Rechecker | undefined;
 
   /** @throws Error when a source is not a base URL that may be read */
   constructor(options: FirehoseIndexerOptions) {
@@ -48,10 +52,16 @@ export class FirehoseIndexer {
   start(): void {
     const { signal } = this.#stopping;
     const rechecker = new Rechecker({ ...this.#options, signal });
+    this.#rechecker = rechecker;
     const readers = this.#sources.map(
       (source) => new FrameReader({ ...this.#options, source, signal, onPostponed: () => rechecker.wake() }),
     );
     this.#running = Promise.all([rechecker.run(), ...readers.map((reader) => this.#follow(reader))]);
+  }
+
+  /** Something was put on the list of rechecks from outside. */
+  wake(): void {
+    this.#rechecker?.wake();
   }
 
   /** Resolves when nothing of it touches the database any more; at once, whatever the network does. */
@@ -68,14 +78,17 @@ export class FirehoseIndexer {
         source: reader.source,
         cursor: () => reader.cursor,
         onFrame: (frame) => reader.read(frame),
-        signal,
-        log,
-        count,
+        ...{ signal, log, count, lookup: sourceLookup(this.#options) },
       },
       isCorruption,
     );
     reader.settle();
   }
+}
+
+/** An operator may name a source in the own network, so that its address is not judged. */
+function sourceLookup({ allowLoopback, loopbackOnly = false, lookup }: FirehoseIndexerOptions) {
+  return lookupBy({ allowLoopback, loopbackOnly, ...(lookup && { lookup }) });
 }
 
 /** Without a path or a trailing slash: it is also the name of the stored cursor. */

@@ -5,11 +5,10 @@
  * decoding. A match may be false (the words stand in a post), a miss never is: the operations of a
  * commit name their paths in plain text.
  */
+import { attestationPath } from '../attestation-uri.ts';
 import type { FrameHead } from './frame.ts';
 
-export const collection = 'email.atmos.attestation';
-
-const needle = Buffer.from(`${collection}/`);
+const needle = Buffer.from(attestationPath(''));
 
 /** @param isKnown whether we keep anything of an account: others' status and state are no business of ours */
 export function concernsUs(head: FrameHead, isKnown: (did: string) => boolean): boolean {
@@ -24,9 +23,4 @@ export function concernsUs(head: FrameHead, isKnown: (did: string) => boolean): 
     default:
       return false;
   }
-}
-
-/** The record key when the path is in our collection. */
-export function recordKeyOf(path: string): string | undefined {
-  return path.startsWith(`${collection}/`) ? path.slice(collection.length + 1) : undefined;
 }

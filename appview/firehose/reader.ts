@@ -5,18 +5,18 @@
  * rechecks, or no concern of ours. The cursor never stands past a frame that is not.
  */
 import type { Logger } from 'pino';
+import { attestationPath, recordKeyOf } from '../attestation-uri.ts';
 import type { Identities } from '../identity/did.ts';
 import type { Attestations, Cursor } from './attestations.ts';
 import {
   type CommitFrame,
-  type CommitOp,
   decodeAccount,
   decodeCommit,
   decodeNotice,
   type FrameHead,
   readHead,
 } from './frame.ts';
-import { collection, concernsUs, recordKeyOf } from './match.ts';
+import { concernsUs } from './match.ts';
 import type { ProvedRecord } from './proof.ts';
 import { Prover, type Verdict } from './prover.ts';
 import { tidTime } from './tid.ts';
@@ -120,14 +120,14 @@ export class FrameReader {
     if (keys.length === 0) return 'passed';
     // Before the signature, which is the cost: a replay is recognised by its rev.
     if (rev < (attestations.revOf(did) ?? '')) return this.#leave('commits_ignored', 'old_rev');
-    const paths = keys.map((rkey) => `${collection}/${rkey}`);
+    const paths = keys.map(attestationPath);
     const verdict = await this.#prover.prove(frame.blocks, { did, paths, now: now() });
     const judged = judgeFrame(verdict, frame);
     if (judged.kind === 'postponed') return this.#postpone(did, keys, cursor);
     if (judged.kind === 'refused') {
       this.#refuse(did, judged.reason, cursor);
-      // An old commit, read again after its account changed the key: what it wrote may stand to this day.
-      return judged.reason === 'bad_signature' ? this.#postpone(did, keys, cursor) : 'passed';
+      // What the frame speaks of may have changed all the same, and the account's PDS can tell.
+      return worthAsking.has(judged.reason) ? this.#postpone(did, keys, cursor) : 'passed';
     }
     const entries = judged.records.map(({ path, ...entry }) => ({ rkey: recordKeyOf(path)!, ...entry }));
     attestations.applyCommit({ did, rev, entries }, cursor);
@@ -148,7 +148,8 @@ export class FrameReader {
   #account(head: FrameHead, cursor: Cursor): Done {
     const event = decodeAccount(head.body);
     if (!event) return this.#leave('frames_dropped', 'malformed');
-    this.#options.attestations.applyAccount(event, cursor);
+    const { attestations, onPostponed } = this.#options;
+    if (attestations.applyAccount(event, cursor) === 'to recheck') onPostponed();
     return 'stored';
   }
 
@@ -198,6 +199,9 @@ export class FrameReader {
   }
 }
 
+/** An old commit, read again after its account changed the key; and a frame that does not fit its commit. */
+const worthAsking: ReadonlySet<string> = new Set(['bad_signature', 'wrong_commit']);
+
 /** An error has no type. Only these two come without a seq. */
 function isNotice({ type }: FrameHead): boolean {
   return type === '' || type === '#info';
@@ -209,7 +213,12 @@ type Judged =
   /** Only time, or the PDS itself, can tell. */
   | { kind: 'postponed' };
 
-/** Holds the frame's own words against what the account signed. */
+/**
+ * Holds the frame against the commit that the account signed.
+ *
+ * The operations only name the paths. What became of each is read from the signed tree: one commit may
+ * touch a path twice, and then no operation but the last is true of it.
+ */
 function judgeFrame(verdict: Verdict, frame: CommitFrame): Judged {
   if (verdict.kind === 'unavailable') return { kind: 'postponed' };
   if (verdict.kind === 'refused') {
@@ -217,12 +226,5 @@ function judgeFrame(verdict: Verdict, frame: CommitFrame): Judged {
   }
   const { rev, commit, records } = verdict;
   if (rev !== frame.rev || commit !== frame.commit) return { kind: 'refused', reason: 'wrong_commit' };
-  const agree = frame.ops.every((op) => agrees(op, records));
-  return agree ? { kind: 'agreed', records } : { kind: 'refused', reason: 'wrong_op' };
-}
-
-/** An operation's claim against the signed tree; operations outside our collection claim nothing here. */
-function agrees(op: CommitOp, records: ProvedRecord[]): boolean {
-  const record = records.find(({ path }) => path === op.path);
-  return record === undefined || record.cid === op.cid;
+  return { kind: 'agreed', records };
 }

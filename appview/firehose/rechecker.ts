@@ -3,14 +3,15 @@
  *
  * Promise: what the firehose could not prove is proved in the end, or given up aloud. Never in the way of
  * the firehose; the address comes from a stranger's DID document, so it is fetched through the guard.
+ * Beside it, once an hour, it lets go of what long deleted accounts left in the index.
  */
 import type { Logger } from 'pino';
+import { attestationPath, attestationCollection as collection } from '../attestation-uri.ts';
+import { isCorruption } from '../database.ts';
 import { type Identities, IdentityNotFound, IdentityUnavailable } from '../identity/did.ts';
 import { FetchFailed, FetchRefused } from '../identity/fetch.ts';
 import { unlessAborted } from '../labels/unless-aborted.ts';
 import type { Attestations } from './attestations.ts';
-import { isCorruption } from './corruption.ts';
-import { collection } from './match.ts';
 import { Prover } from './prover.ts';
 import type { Recheck } from './rechecks.ts';
 
@@ -27,11 +28,13 @@ type Options = {
 const atOnce = 16;
 const maxProofBytes = 2_000_000;
 const maxWaitMs = 60_000;
+const clearOutEveryMs = 3_600_000;
 
 export class Rechecker {
   readonly #options: Options;
   readonly #prover: Prover;
   #bell = Promise.withResolvers<void>();
+  #clearedOutAt = -Infinity;
 
   constructor(options: Options) {
     this.#options = options;
@@ -49,6 +52,7 @@ export class Rechecker {
     while (!signal.aborted) {
       this.#bell = Promise.withResolvers();
       try {
+        this.#clearOut();
         const due = attestations.rechecks.due(atOnce);
         await Promise.all(due.map((recheck) => this.#recheck(recheck)));
         if (due.length < atOnce) await this.#rest(this.#nextDueInMs());
@@ -58,6 +62,13 @@ export class Rechecker {
         await this.#rest(maxWaitMs);
       }
     }
+  }
+
+  #clearOut(): void {
+    const { attestations, now } = this.#options;
+    if (now() - this.#clearedOutAt < clearOutEveryMs) return;
+    attestations.dropLongDeleted();
+    this.#clearedOutAt = now();
   }
 
   #nextDueInMs(): number {
@@ -98,7 +109,7 @@ export class Rechecker {
     if (response.status !== 200) return 'pds_refused';
     const verdict = await this.#prover.prove(response.body, {
       did,
-      paths: [`${collection}/${rkey}`],
+      paths: [attestationPath(rkey)],
       now: now(),
     });
     if (verdict.kind !== 'proved') return verdict.kind === 'refused' ? verdict.reason : 'identity';

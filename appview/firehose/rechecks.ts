@@ -31,12 +31,13 @@ export class Rechecks {
       addHeld: db.prepare(`
         INSERT INTO recheck (did, rkey, tries, due_at)
         SELECT did, rkey, 0, :now FROM attestation WHERE :did IS NULL OR did = :did
-        ON CONFLICT DO NOTHING`),
+        ON CONFLICT DO UPDATE SET tries = 0, due_at = excluded.due_at`),
       due: db.prepare('SELECT did, rkey, tries FROM recheck WHERE due_at <= ? ORDER BY due_at LIMIT ?'),
       next: db.prepare('SELECT min(due_at) AS at FROM recheck'),
       delay: db.prepare('UPDATE recheck SET tries = ?, due_at = ? WHERE did = ? AND rkey = ?'),
       remove: db.prepare('DELETE FROM recheck WHERE did = ? AND rkey = ?'),
       removeAll: db.prepare('DELETE FROM recheck WHERE did = ?'),
+      one: db.prepare('SELECT 1 FROM recheck WHERE did = ? AND rkey = ?'),
       any: db.prepare('SELECT 1 FROM recheck WHERE did = ? LIMIT 1'),
     };
   }
@@ -49,7 +50,7 @@ export class Rechecks {
     return Math.max(0, rkeys.length - room);
   }
 
-  /** Every record of the index, or of one account. Needs no room of its own: the index is the bound. */
+  /** Every record of the index, or of one account, due at once. Needs no room of its own: the index is the bound. */
   addHeld(did: string | undefined): void {
     this.#statements.addHeld.run({ now: this.#now(), did: did ?? null });
   }
@@ -80,6 +81,10 @@ export class Rechecks {
 
   removeAll(did: string): void {
     this.#statements.removeAll.run(did);
+  }
+
+  hasRecord(did: string, rkey: string): boolean {
+    return this.#statements.one.get(did, rkey) !== undefined;
   }
 
   has(did: string): boolean {

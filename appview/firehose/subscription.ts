@@ -6,6 +6,7 @@
  * connection is opened again, from the cursor that stands then, after a growing and scattered pause.
  * What a frame means is the handler's business.
  */
+import type { LookupFunction } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { createWebSocketStream, WebSocket } from 'ws';
@@ -19,6 +20,8 @@ export type SubscriptionOptions = {
   /** A rejection closes the connection; the frame comes again with the next one. */
   onFrame: (frame: Buffer) => Promise<void>;
   signal: AbortSignal;
+  /** Finds the source's addresses; default: the system's resolver. */
+  lookup?: LookupFunction;
   log: Logger;
   count: (what: string, reason?: string) => void;
   /** The pause after the first failure, ms; default 1 s. It doubles up to 60 s. */
@@ -57,13 +60,14 @@ export async function follow(o: SubscriptionOptions, isFatal: (error: unknown) =
 
 async function* connect(
   url: string,
-  { signal, pingEveryMs = 30_000 }: SubscriptionOptions,
+  { signal, lookup, pingEveryMs = 30_000 }: SubscriptionOptions,
 ): AsyncGenerator<Buffer> {
   const socket = new WebSocket(url, {
     maxPayload: maxFrameBytes,
     handshakeTimeout: 10_000,
     perMessageDeflate: false,
     followRedirects: false,
+    ...(lookup && { lookup }),
   });
   socket.on('error', () => {
     // The stream below passes the first error on; one that comes after it has ended tells nobody anything.

@@ -3,6 +3,7 @@
  * Anything else counts as absent (DESIGN.md, Votes), so an invalid update unlists.
  */
 import { email } from '../../lexicons/index.ts';
+import { attestationCollection } from '../attestation-uri.ts';
 
 export type Validity =
   | { kind: 'valid'; record: email.atmos.attestation.Main }
@@ -17,7 +18,7 @@ export function judge(rkey: string, value: unknown): Validity {
   if (!isDomain(domain)) return { kind: 'invalid', reason: 'not_a_domain' };
   // Members that the lexicon does not name are not kept: they may be of any size and kind.
   const record: email.atmos.attestation.Main = {
-    $type: 'email.atmos.attestation',
+    $type: attestationCollection,
     domain,
     dkimSelectors,
     createdAt,

@@ -6,11 +6,19 @@
  */
 import { BlockList, isIP } from 'node:net';
 
+/** The addresses of a host name; none where it has none. Rejects when nobody could say. */
+export type AddressLookup = (hostname: string) => Promise<string[]>;
+
 export type AddressRules = {
   /** 127.0.0.0/8 and ::1 are allowed beside the public addresses: local development, the sandbox. */
   allowLoopback: boolean;
   /** Nothing else is allowed: no packet leaves the machine. Implies allowLoopback. */
   loopbackOnly: boolean;
+  /**
+   * Asked in place of the system's resolver, so that a name is looked up where the operator configured it.
+   * Without it, loopbackOnly looks up nothing at all: a question to DNS would leave the machine.
+   */
+  lookup?: AddressLookup;
 };
 
 // IANA IPv4 Special-Purpose Address Registry: everything that is not globally reachable, and multicast.

@@ -2,10 +2,10 @@
  * GETs addresses that strangers name: a PLC directory, a did:web host, a member's PDS.
  *
  * Promise: no byte goes to an address that address.ts does not allow, whatever a name resolves to and
- * whenever it changes: the address that is checked is the address that is connected to. Redirects are
- * not followed, the body and the time are capped.
+ * whenever it changes: the address that is checked is the address that is connected to. No name is looked
+ * up elsewhere than the rules say. Redirects are not followed, the body and the time are capped.
  */
-import { type LookupAddress, type LookupAllOptions, lookup as systemLookup } from 'node:dns';
+import { lookup as systemLookup } from 'node:dns/promises';
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
@@ -94,19 +94,39 @@ function open(
   });
 }
 
-/** Resolves as the system does and hands on only allowed addresses, so that a rebinding name gains nothing. */
+/** Resolves by the rules and hands on only allowed addresses, so that a rebinding name gains nothing. */
 export function checkedLookup(rules: AddressRules): LookupFunction {
-  return (hostname, options, callback) => {
-    const all: LookupAllOptions = { family: options.family, hints: options.hints, all: true };
-    systemLookup(hostname, all, (error, found: LookupAddress[]) => {
-      if (error) return callback(error, '', 0);
-      const allowed = found.filter(({ address }) => addressAllowed(address, rules));
-      const first = allowed[0];
-      if (!first) return callback(refused(hostname), '', 0);
-      if (options.all) return callback(null, allowed);
-      callback(null, first.address, first.family);
-    });
+  return lookupBy(rules, (address) => addressAllowed(address, rules));
+}
+
+/** For a host that the operator named: resolved by the rules; `isAllowed` may judge its addresses. */
+export function lookupBy(rules: AddressRules, isAllowed = (_address: string) => true): LookupFunction {
+  return (hostname, { family, all }, callback) => {
+    addressesOf(hostname, rules).then(
+      (found) => {
+        const allowed = found.filter(isAllowed).map((address) => ({ address, family: isIP(address) }));
+        const usable = allowed.filter((one) => !family || one.family === familyNumber(family));
+        const first = usable[0];
+        if (found.length === 0) return callback(new FetchFailed(`${hostname} has no address`), '', 0);
+        if (!first) return callback(refused(hostname), '', 0);
+        if (all) return callback(null, usable);
+        callback(null, first.address, first.family);
+      },
+      (error: Error) => callback(error, '', 0),
+    );
   };
+}
+
+async function addressesOf(hostname: string, rules: AddressRules): Promise<string[]> {
+  // RFC 6761 §6.3: these names are loopback, and no resolver is asked.
+  if (/^(.+\.)?localhost\.?$/i.test(hostname)) return ['127.0.0.1', '::1'];
+  if (rules.lookup) return (await rules.lookup(hostname)).filter((address) => isIP(address) !== 0);
+  if (rules.loopbackOnly) throw new FetchRefused(`${hostname} is not looked up: only loopback is allowed`);
+  return (await systemLookup(hostname, { all: true })).map(({ address }) => address);
+}
+
+function familyNumber(family: number | 'IPv4' | 'IPv6'): number {
+  return typeof family === 'number' ? family : Number(family.at(-1));
 }
 
 async function readCapped(response: IncomingMessage, maxBytes: number): Promise<Uint8Array> {

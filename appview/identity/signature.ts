@@ -32,9 +32,6 @@ const spkiPrefix = {
 
 const native = loadSecp256k1();
 
-/** What verifies secp256k1 on this machine. */
-export const k256Engine: 'secp256k1' | 'node:crypto' = native ? 'secp256k1' : 'node:crypto';
-
 /**
  * @param didKey `did:key:z…` of a secp256k1 or P-256 key
  * @param message the signed bytes themselves, not their hash

@@ -131,18 +131,6 @@ export function encodeLabelsFrame(seq: number, labels: readonly SignedLabel[]): 
   return Buffer.concat([encode({ op: 1, t: '#labels' }), encode({ seq, labels: signed })]);
 }
 
-/** @param name `OutdatedCursor` is the one that the lexicon knows */
-export function encodeInfoFrame(name: string, message?: string): Uint8Array {
-  const body = message === undefined ? { name } : { name, message };
-  return Buffer.concat([encode({ op: 1, t: '#info' }), encode(body)]);
-}
-
-/** @param error `FutureCursor` is the one that the lexicon knows; close the stream after it */
-export function encodeErrorFrame(error: string, message?: string): Uint8Array {
-  const body = message === undefined ? { error } : { error, message };
-  return Buffer.concat([encode({ op: -1 }), encode(body)]);
-}
-
 /** @returns undefined for bytes that are not one frame of an event stream, or more than maxFrameBytes */
 export function decodeFrame(bytes: Uint8Array): Frame | undefined {
   if (bytes.length > maxFrameBytes) return undefined;

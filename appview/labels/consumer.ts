@@ -2,13 +2,14 @@
  * Follows one issuer's label stream for good.
  *
  * Promise: only labels of this issuer, with a signature that its DID document confirms, reach the store,
- * and none is passed over: while the document cannot be had, the frame waits and the stream with it.
+ * and none is passed over: while the document cannot be had, or may not be asked for again yet, the frame
+ * waits and the stream with it. So bad signatures cost the time of the stream that brings them alone.
  * The cursor is the store's. A stream that is behind our cursor has lost or changed its history: it is
  * quarantined for a person to look at, never read again from the start by itself.
  */
 import { setImmediate as breathe, setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { CorruptState } from '../database.ts';
+import { isCorruption } from '../database.ts';
 import { type Frame, type LabelsFrame, parseLabel, type SignedLabel, verifyLabel } from './codec.ts';
 import type { LabelSource } from './source.ts';
 import type { LabelStore } from './store.ts';
@@ -28,6 +29,8 @@ export type LabelConsumerOptions = {
   random?: () => number;
   /** The wait after the first failure; it doubles up to a minute. */
   firstRetryMs?: number;
+  /** Resolves after so long; rejects on `signal`. Default: a timer. */
+  sleep?: (ms: number, signal: AbortSignal) => Promise<unknown>;
 };
 
 export type ConsumerState = 'idle' | 'following' | 'waiting' | 'quarantined' | 'stopped';
@@ -35,6 +38,8 @@ export type ConsumerState = 'idle' | 'following' | 'waiting' | 'quarantined' | '
 const longestRetryMs = 60_000;
 /** Bad signatures make us ask for the issuer's document again, but not more often than this. */
 const refreshEveryMs = 60_000;
+/** By how much an issuer's clock may run behind ours. */
+const clockDriftMs = 5 * 60_000;
 /** A frame may hold thousands of labels; between so many others get their turn. */
 const labelsPerTurn = 64;
 
@@ -89,7 +94,7 @@ export class LabelConsumer {
     try {
       await source.follow(store.cursor(src) ?? 0, (frame) => this.#take(frame), signal);
     } catch (error) {
-      if (error instanceof CorruptState) throw error;
+      if (isCorruption(error)) throw error;
       if (signal.aborted) return;
       count('label_stream_failed');
       log.warn({ src, err: error }, 'label stream failed, connecting again');
@@ -140,7 +145,10 @@ export class LabelConsumer {
   async #verified(values: readonly unknown[]): Promise<SignedLabel[]> {
     const labels = values.flatMap((value) => this.#own(value) ?? []);
     let bad = await this.#unconfirmed(labels, await this.#currentKey());
-    if (bad.size > 0 && this.#mayRefresh()) bad = await this.#unconfirmed([...bad], await this.#freshKey());
+    if (this.#mayHaveNewKey(bad)) {
+      await this.#untilRefreshIsDue();
+      bad = await this.#unconfirmed([...bad], await this.#freshKey());
+    }
     for (const _ of bad) this.#options.count('labels_refused', 'bad_signature');
     return labels.filter((label) => !bad.has(label));
   }
@@ -161,8 +169,29 @@ export class LabelConsumer {
     return bad;
   }
 
-  #mayRefresh(): boolean {
-    return this.#options.now() >= this.#refreshedAt + refreshEveryMs;
+  /**
+   * Whether the document, read again, could still confirm one of these.
+   *
+   * Made before we last read it, a label was signed with the key that we saw then or with an older one: it
+   * is refused at once, or the history of an issuer that changed its key would cost a minute a label.
+   */
+  #mayHaveNewKey(bad: ReadonlySet<SignedLabel>): boolean {
+    if (bad.size === 0 || this.#waitMs() <= 0) return bad.size > 0;
+    return [...bad].some(({ cts }) => Date.parse(cts) > this.#refreshedAt - clockDriftMs);
+  }
+
+  async #untilRefreshIsDue(): Promise<void> {
+    const { src, sleep = sleepFor, log, count } = this.#options;
+    const waitMs = this.#waitMs();
+    if (waitMs <= 0) return;
+    count('label_frames_held');
+    log.warn({ src, waitMs }, 'a signature looks bad: its frame waits until the key may be asked for again');
+    await sleep(waitMs, this.#ending.signal);
+  }
+
+  /** Until the document may be asked for again; never more than the interval, though the clock be set back. */
+  #waitMs(): number {
+    return Math.min(this.#refreshedAt + refreshEveryMs - this.#options.now(), refreshEveryMs);
   }
 
   /**
@@ -187,4 +216,8 @@ export class LabelConsumer {
     this.#key = labelKey;
     return labelKey;
   }
+}
+
+function sleepFor(ms: number, signal: AbortSignal): Promise<unknown> {
+  return pause(ms, undefined, { signal });
 }

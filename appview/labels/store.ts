@@ -5,7 +5,9 @@
  * Of each (src, uri, val) the latest stands, exactly as its issuer signed it; a negation is kept too,
  * so that nothing older comes back. Who may label, and with which key, is consumer.ts's business.
  */
-import { CorruptState, type Database, transaction } from '../database.ts';
+import { attestedDomain } from '../attestation-uri.ts';
+import { type Database, transaction } from '../database.ts';
+import { appviewDamaged } from '../rebuild.ts';
 import { decodeLabel, encodeLabel, type SignedLabel } from './codec.ts';
 
 /** The current label of its (src, uri, val). */
@@ -18,6 +20,9 @@ export type StoredLabel = {
   /** Unix ms. */
   receivedAt: number;
 };
+
+/** DIDs of issuers, and label values. */
+export type Selection = { srcs: readonly string[]; vals: readonly string[] };
 
 export type LabelStoreOptions = {
   db: Database.Database;
@@ -89,15 +94,25 @@ export class LabelStore {
     return rows.map(stored);
   }
 
-  /** URIs of attestations of `domain` that anyone whom we follow ever labelled. */
-  attestationsLabelled(domain: string): string[] {
-    const rows = this.#sql.uris.all(domain) as { uri: string }[];
-    return rows.map(({ uri }) => uri);
+  /** As current(), of these issuers and values alone: what others put on the URI is not even read. */
+  currentOf(uri: string, { srcs, vals }: Selection, at: number): StoredLabel[] {
+    const rows = this.#sql.currentOf.all(JSON.stringify(srcs), uri, JSON.stringify(vals), at) as Row[];
+    return rows.map(stored);
   }
 
-  /** Every domain with such an attestation. */
-  domainsLabelled(): string[] {
-    const rows = this.#sql.domains.all() as { domain: string }[];
+  /**
+   * URIs of attestations of `domain` with such a label in force.
+   *
+   * @param limit of how many are read; others' labels on the domain cost nothing
+   */
+  attestationsLabelled(domain: string, { srcs, vals }: Selection, at: number, limit: number): string[] {
+    const rows = this.#sql.uris.all(domain, JSON.stringify(srcs), JSON.stringify(vals), at, limit);
+    return (rows as { uri: string }[]).map(({ uri }) => uri);
+  }
+
+  /** Every domain of which one of these issuers ever labelled an attestation. */
+  domainsLabelled(srcs: readonly string[]): string[] {
+    const rows = this.#sql.domains.all(JSON.stringify(srcs)) as { domain: string }[];
     return rows.map(({ domain }) => domain);
   }
 
@@ -131,14 +146,9 @@ export class LabelStore {
   }
 }
 
-/** The domain that an attestation's URI names, or undefined for any other subject. */
-export function attestedDomain(uri: string): string | undefined {
-  return /^at:\/\/did:[^/]+\/email\.atmos\.attestation\/([^/?#]+)$/.exec(uri)?.[1];
-}
-
 function stored(row: Row): StoredLabel {
   const label = decodeLabel(new Uint8Array(row.body));
-  if (!label) throw new CorruptState('appview.db holds a label that is none. Delete it: it is rebuilt.');
+  if (!label) throw appviewDamaged('holds a label that is none');
   const expiry = row.expires_at === null ? {} : { expiresAt: row.expires_at };
   return { label, orderedAt: row.ordered_at, receivedAt: row.received_at, ...expiry };
 }
@@ -156,7 +166,19 @@ function prepare(db: Database.Database) {
       `SELECT ${columns} FROM label
        WHERE uri = ? AND neg = 0 AND (expires_at IS NULL OR expires_at > ?) ORDER BY src, val`,
     ),
-    uris: db.prepare('SELECT DISTINCT uri FROM label WHERE domain = ? ORDER BY uri'),
-    domains: db.prepare('SELECT DISTINCT domain FROM label WHERE domain IS NOT NULL'),
+    currentOf: db.prepare(
+      `SELECT ${columns} FROM label
+       WHERE src IN (SELECT value FROM json_each(?)) AND uri = ? AND val IN (SELECT value FROM json_each(?))
+         AND neg = 0 AND (expires_at IS NULL OR expires_at > ?) ORDER BY src, val`,
+    ),
+    uris: db.prepare(
+      `SELECT DISTINCT uri FROM label
+       WHERE domain = ? AND src IN (SELECT value FROM json_each(?)) AND val IN (SELECT value FROM json_each(?))
+         AND neg = 0 AND (expires_at IS NULL OR expires_at > ?) LIMIT ?`,
+    ),
+    domains: db.prepare(
+      `SELECT DISTINCT domain FROM label
+       WHERE domain IS NOT NULL AND src IN (SELECT value FROM json_each(?))`,
+    ),
   };
 }

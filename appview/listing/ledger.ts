@@ -7,9 +7,10 @@
  *
  * A chain is broken by a negation, or by an exp that passed before the next label was made.
  */
+import { attestedDomain } from '../attestation-uri.ts';
 import { type Database, transaction } from '../database.ts';
 import type { SignedLabel } from '../labels/codec.ts';
-import { attestedDomain, type StoredLabel } from '../labels/store.ts';
+import type { StoredLabel } from '../labels/store.ts';
 
 type Row = { at: number; latest_at: number; expires_at: number | null };
 
@@ -33,17 +34,18 @@ export class Ledger {
     });
   }
 
-  /**
-   * Since when the chain of this label, which is in force, is unbroken (Unix ms).
-   *
-   * A label that the ledger does not know, because the ledger was lost, begins to age now.
-   */
-  firstSight(stored: StoredLabel): number {
-    const known = this.#row(stored.label);
-    if (known) return known.at;
+  /** Since when the chain of this label, which is in force, is unbroken (Unix ms). Only reads. */
+  firstSight(label: SignedLabel): number | undefined {
+    return this.#row(label)?.at;
+  }
+
+  /** Labels in force that the ledger does not know, because it was lost, begin to age now; one commit. */
+  begin(unknown: readonly StoredLabel[]): void {
+    if (unknown.length === 0) return;
     const at = this.#now();
-    this.#put(stored, at);
-    return at;
+    transaction(this.#db, () => {
+      for (const stored of unknown) this.#put(stored, at);
+    });
   }
 
   #observe(stored: StoredLabel): void {

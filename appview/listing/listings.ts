@@ -9,11 +9,12 @@
  */
 import type { Logger } from 'pino';
 import type { Listing } from '../../dnsbl/listing.ts';
-import { CorruptState, type Database, transaction } from '../database.ts';
+import { attestedDomain } from '../attestation-uri.ts';
+import { type Database, isCorruption, transaction } from '../database.ts';
 import type { AttestationChange, AttestationRow } from '../firehose/attestations.ts';
-import { attestedDomain, type LabelStore } from '../labels/store.ts';
+import type { LabelStore, Selection, StoredLabel } from '../labels/store.ts';
 import type { Ledger } from './ledger.ts';
-import { type Candidate, type Decision, decide, type Policy, type Verdict, type Vote } from './policy.ts';
+import { decide, type Policy, type SightedLabel, type Verdict, type Vote } from './policy.ts';
 import { type ListingBody, ListingRows } from './rows.ts';
 
 /** What this file needs of the attestations: those of active accounts. */
@@ -39,6 +40,13 @@ export type ListingsOptions = {
 /** A listing with everything that made it: the signed commit's record and the signed labels. */
 export type Explanation = { listing: Listing; attestation: AttestationRow; votes: Vote[] };
 
+/** What a decision may rest on, and whether the ledger has yet to hear of it. */
+type Looked = { attestation: AttestationRow; labels: (SightedLabel & { isNew: boolean })[] };
+
+/** Accounts whose claim on one domain the roots vouch for at once; with two nothing is listed already. */
+const maxCandidates = 16;
+/** Where there are more, they are not weighed, and when that ends is not known. */
+const overLimitAgainMs = 3_600_000;
 /** A clock that jumps, or a machine that slept, is noticed within this time. */
 const longestSleepMs = 60_000;
 const retryMs = 1_000;
@@ -65,11 +73,9 @@ export class Listings {
     const { attestations, labels } = this.#options;
     this.#unfollow = [
       attestations.onChange(({ rkey }) => this.recompute([rkey])),
-      labels.onChange((applied) =>
-        this.recompute(applied.flatMap(({ label }) => attestedDomain(label.uri) ?? [])),
-      ),
+      labels.onChange((applied) => this.recompute(this.#domainsOf(applied))),
     ];
-    this.recompute([...labels.domainsLabelled(), ...this.#listedDomains()]);
+    this.recompute([...labels.domainsLabelled(this.#options.policy.roots), ...this.#listedDomains()]);
   }
 
   stop(): void {
@@ -126,15 +132,27 @@ export class Listings {
   get(domain: string): Explanation | undefined {
     const listing = this.#rows.get(domain);
     if (!listing || listing.removed) return undefined;
-    const { verdict } = this.#decide(domain, this.#options.now());
+    const { policy, now } = this.#options;
+    const at = now();
+    const { verdict } = decide(domain, this.#candidates(domain, at) ?? [], policy, at);
     return verdict && { listing, attestation: verdict.attestation, votes: verdict.votes };
   }
 
   #pass(): Listing[] {
     if (this.#touched.size === 0) return [];
     try {
+      const { policy, ledger } = this.#options;
       const now = this.#options.now();
-      const decided = [...this.#touched].map((domain) => ({ domain, ...this.#decide(domain, now) }));
+      const looked = [...this.#touched].map((domain) => ({
+        domain,
+        candidates: this.#candidates(domain, now),
+      }));
+      // Before the listings: a first sight may be early by one crash, but never missing.
+      ledger.begin(looked.flatMap(({ candidates }) => (candidates ?? []).flatMap(unsighted)));
+      const decided = looked.map(({ domain, candidates }) => ({
+        domain,
+        ...(candidates ? decide(domain, candidates, policy, now) : { changesAt: now + overLimitAgainMs }),
+      }));
       const changed = transaction(this.#options.db, () =>
         decided.flatMap(({ domain, verdict }) => this.#write(domain, verdict) ?? []),
       );
@@ -142,7 +160,7 @@ export class Listings {
       this.#touched.clear();
       return changed;
     } catch (error) {
-      if (error instanceof CorruptState) throw error;
+      if (isCorruption(error)) throw error;
       this.#options.count('listing_pass_failed');
       this.#options.log.error(
         { err: error, domains: this.#touched.size },
@@ -153,21 +171,38 @@ export class Listings {
     }
   }
 
-  // By the labels, never by scanning who attests the domain: anyone may attest any domain any number of
-  // times, and only what an issuer that we follow has labelled can change the answer.
-  #decide(domain: string, now: number): Decision {
-    const { attestations, labels, policy } = this.#options;
-    const indexed = labels.attestationsLabelled(domain).flatMap((uri) => attestations.get(uri) ?? []);
-    const candidates = indexed.map((attestation) => this.#candidate(attestation, now));
-    return decide(domain, candidates, policy, now);
+  // By the roots' labels, never by scanning who attests the domain: anyone may attest any domain any number
+  // of times, and a peer without weight may label as many; only a root's word can change the answer.
+  #candidates(domain: string, now: number): Looked[] | undefined {
+    const { attestations, labels } = this.#options;
+    const votes = this.#selection('voteValues');
+    const uris = labels.attestationsLabelled(domain, votes, now, maxCandidates + 1);
+    if (uris.length <= maxCandidates) {
+      return uris.flatMap((uri) => attestations.get(uri) ?? []).map((row) => this.#candidate(row, now));
+    }
+    this.#options.count('listing_candidates_over_limit');
+    return undefined;
   }
 
-  #candidate(attestation: AttestationRow, now: number): Candidate {
+  #candidate(attestation: AttestationRow, now: number): Looked {
     const { labels, ledger } = this.#options;
-    const sighted = labels
-      .current(attestation.uri, now)
-      .map((stored) => ({ ...stored, firstSeen: ledger.firstSight(stored) }));
+    const found = labels.currentOf(attestation.uri, this.#selection('voteValues', 'carrierValues'), now);
+    const sighted = found.map((stored) => {
+      const firstSeen = ledger.firstSight(stored.label);
+      return { ...stored, firstSeen: firstSeen ?? now, isNew: firstSeen === undefined };
+    });
     return { attestation, labels: sighted };
+  }
+
+  #selection(...kinds: ('voteValues' | 'carrierValues')[]): Selection {
+    const { policy } = this.#options;
+    return { srcs: policy.roots, vals: kinds.flatMap((kind) => policy[kind]) };
+  }
+
+  #domainsOf(applied: readonly StoredLabel[]): string[] {
+    const { roots } = this.#options.policy;
+    const rooted = applied.filter(({ label }) => roots.includes(label.src));
+    return rooted.flatMap(({ label }) => attestedDomain(label.uri) ?? []);
   }
 
   #write(domain: string, verdict: Verdict | undefined): Listing | undefined {
@@ -194,4 +229,8 @@ export class Listings {
   #listedDomains(): string[] {
     return [...this.#rows.all()].flatMap(({ name }) => name ?? []);
   }
+}
+
+function unsighted({ labels }: Looked): StoredLabel[] {
+  return labels.filter(({ isNew }) => isNew);
 }

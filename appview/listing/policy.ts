@@ -6,6 +6,7 @@
  */
 import type { Kind, Listing, Trust } from '../../dnsbl/listing.ts';
 import type { AttestationRow } from '../firehose/attestations.ts';
+import { relayMember, verifiedMailOperator } from '../label-values.ts';
 import type { SignedLabel } from '../labels/codec.ts';
 import type { StoredLabel } from '../labels/store.ts';
 
@@ -23,8 +24,8 @@ export type Policy = {
 };
 
 export const defaultPolicy: Omit<Policy, 'roots'> = {
-  voteValues: ['verified-mail-operator'],
-  carrierValues: ['relay-member'],
+  voteValues: [verifiedMailOperator],
+  carrierValues: [relayMember],
   newcomerDays: 14,
   neverListed: [],
 };

@@ -5,7 +5,8 @@
  * one begins at the Unix time in ms. A removed name keeps its row, so that a follower learns of it.
  */
 import type { Listing } from '../../dnsbl/listing.ts';
-import { CorruptState, type Database } from '../database.ts';
+import type { Database } from '../database.ts';
+import { appviewDamaged } from '../rebuild.ts';
 
 /** A listing without its place in the feed. */
 export type ListingBody = Omit<Listing, 'seq' | 'removed'>;
@@ -80,9 +81,7 @@ function toListing({ seq, removed, body }: Row): Listing {
   try {
     return { ...(JSON.parse(body) as ListingBody), seq, ...(removed ? { removed: true } : {}) };
   } catch (error) {
-    throw new CorruptState('appview.db holds a listing that is none. Delete it: it is rebuilt.', {
-      cause: error,
-    });
+    throw appviewDamaged('holds a listing that is none', error);
   }
 }
 

@@ -5,16 +5,18 @@
  * as long as one domain of the member earns it.
  */
 
+import { relayMember, verifiedMailOperator } from '../../appview/label-values.ts';
+
 /** The values that follow from DNS checks. Others are decided elsewhere and never touched here. */
-export const checkedValues = ['verified-mail-operator', 'relay-member'] as const;
-export type CheckedValue = (typeof checkedValues)[number];
+const checkedValues = [verifiedMailOperator, relayMember] as const;
+type CheckedValue = (typeof checkedValues)[number];
 
 /** One attestation of the member's, in a domain that is enrolled here. */
 export type AttestedDomain = {
   uri: string;
   cid: string;
   relayMember: boolean;
-  /** `pending`: nothing is known yet about this `cid`, so its labels stay as they are. */
+  /** `pending`: nothing is known (yet) about this `cid`, so its labels stay as they are. */
   verdict: 'passed' | 'failed' | 'pending';
 };
 
@@ -55,11 +57,9 @@ function wantedLabels(
   return [...onRecords, ...[...values].map((val) => ({ uri: did, val }))];
 }
 
-function earned({ verdict, relayMember }: AttestedDomain, member: { relay: boolean }): CheckedValue[] {
-  if (verdict !== 'passed') return [];
-  return relayMember && member.relay
-    ? ['verified-mail-operator', 'relay-member']
-    : ['verified-mail-operator'];
+function earned(domain: AttestedDomain, member: { relay: boolean }): CheckedValue[] {
+  if (domain.verdict !== 'passed') return [];
+  return domain.relayMember && member.relay ? [verifiedMailOperator, relayMember] : [verifiedMailOperator];
 }
 
 /** Label identity is (src, uri, val); src is always us. */

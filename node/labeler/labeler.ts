@@ -3,10 +3,12 @@
  *
  * Promise: a label stands only for a member enrolled here, on the very `cid` whose domain passed; what no
  * longer holds is negated. Nobody's silence takes a label away: a check that could not be decided leaves
- * the last verdict and the labels as they are.
+ * the last verdict and the labels as they are. An account that is not active is a word that nobody signed:
+ * its labels go only when it stays so, for a day by default; it is unlisted meanwhile.
  * When to look is schedule.ts's business, which labels follow decision.ts's.
  */
 import type { Logger } from 'pino';
+import { attestationUri } from '../../appview/attestation-uri.ts';
 import type { AttestationRow } from '../../appview/firehose/attestations.ts';
 import type { CheckDomain } from './checks.ts';
 import { type AttestedDomain, decide } from './decision.ts';
@@ -20,12 +22,18 @@ export interface EnrolledMembers {
   get(did: string): { relay: boolean; domains: readonly { name: string }[] } | undefined;
 }
 
+type IndexedRecord = Pick<AttestationRow, 'rkey' | 'uri' | 'cid' | 'record'>;
+
 /** Satisfied by appview's Attestations. */
 export interface AttestationIndex {
   /** Of an active account; the record key is the domain. */
-  of(did: string): readonly Pick<AttestationRow, 'rkey' | 'uri' | 'cid' | 'record'>[];
+  of(did: string): readonly IndexedRecord[];
   /** False while the index has not read the account (yet): then that it holds no record says nothing. */
-  knows(did: string): boolean;
+  hasRead(did: string): boolean;
+  /** The record is being asked for at its PDS: that the index does not hold it says nothing either. */
+  isPending(did: string, domain: string): boolean;
+  /** Of an account that is not active: since when (Unix ms), and what comes back with it; else undefined. */
+  hidden(did: string): { since: number; rows: readonly IndexedRecord[] } | undefined;
   /** `cid` undefined: gone. Called after the commit. @returns what ends it */
   onChange(callback: (change: { did: string; rkey: string; cid?: string }) => void): () => void;
 }
@@ -40,6 +48,8 @@ export type LabelerOptions = {
   reverifyIntervalMs: number;
   /** One that failed, after this. */
   retryUnverifiedMs: number;
+  /** For so long an account that is not active keeps its labels. Default 24 h. */
+  inactiveGraceMs?: number;
   now: () => number;
   log: Logger;
   count: (what: string, reason?: string) => void;
@@ -47,6 +57,7 @@ export type LabelerOptions = {
 
 /** Where nobody could say, the next try comes at least this soon. */
 const retryUndecidedMs = 60_000;
+const defaultInactiveGraceMs = 86_400_000;
 
 export class Labeler {
   readonly #o: LabelerOptions;
@@ -68,6 +79,11 @@ export class Labeler {
       await this.reconcile(claim.did);
       verifications.drop(claim);
       return;
+    }
+    const dropsAt = this.#dropsAt(claim);
+    if (dropsAt !== undefined) {
+      await this.reconcile(claim.did);
+      return verifications.reschedule(claim, dropsAt);
     }
     const verdict = await this.#look(claim, signal);
     if (!verdict) return;
@@ -92,7 +108,9 @@ export class Labeler {
     const { did, domain } = claim;
     const attestation = attestations.of(did).find(({ rkey }) => rkey === domain);
     if (!attestation) {
-      if (!attestations.knows(did)) return 'unattested';
+      if (!attestations.hasRead(did)) return 'unattested';
+      // Looked at again within a minute: it may be proved absent by then, of which nobody is told.
+      if (attestations.isPending(did, domain)) return 'undecided';
       const found = { verdict: 'undecided' as const, cid: null, evidence: [], checkedAt: now() };
       return verifications.record(claim, found) ? 'unattested' : undefined;
     }
@@ -111,7 +129,7 @@ export class Labeler {
     const { issued, members, attestations, log, count } = this.#o;
     const member = members.get(did);
     // An index that is being rebuilt must not break the age of every label.
-    if (member && !attestations.knows(did)) return;
+    if (member && !attestations.hasRead(did)) return;
     const decision = decide(
       did,
       member,
@@ -126,16 +144,39 @@ export class Labeler {
   }
 
   #attestedDomains(did: string, domains: readonly { name: string }[]): AttestedDomain[] {
-    const enrolled = new Set(domains.map(({ name }) => name));
-    return this.#o.attestations
-      .of(did)
-      .filter(({ rkey }) => enrolled.has(rkey))
-      .map(({ rkey, uri, cid, record }) => {
-        const known = this.#o.verifications.get({ did, domain: rkey });
-        const isDecided = known?.cid === cid && known.verdict !== 'undecided';
-        const verdict = isDecided ? (known.verdict as 'passed' | 'failed') : 'pending';
-        return { uri, cid, relayMember: record.relayMember === true, verdict };
-      });
+    const { attestations } = this.#o;
+    const isKept = this.#graceEnds(did) !== undefined;
+    const isOverdue = !isKept && attestations.hidden(did) !== undefined;
+    const rows = isKept ? attestations.hidden(did)!.rows : attestations.of(did);
+    return domains.flatMap(({ name }) => {
+      const row = rows.find(({ rkey }) => rkey === name);
+      if (row) return isKept ? unjudged(row) : this.#judged(did, row);
+      // Not here, and not proved absent: its labels stay, unless the account was given its time.
+      if (isOverdue || !attestations.isPending(did, name)) return [];
+      return unjudged({ uri: attestationUri(did, name), cid: '' });
+    });
+  }
+
+  #judged(did: string, { rkey, uri, cid, record }: IndexedRecord): AttestedDomain {
+    const known = this.#o.verifications.get({ did, domain: rkey });
+    const isDecided = known?.cid === cid && known.verdict !== 'undecided';
+    const verdict = isDecided ? (known.verdict as 'passed' | 'failed') : 'pending';
+    return { uri, cid, relayMember: record.relayMember === true, verdict };
+  }
+
+  /** When the labels of this attestation go, because its account is not active; undefined when not for that. */
+  #dropsAt({ did, domain }: Claim): number | undefined {
+    const ends = this.#graceEnds(did);
+    const isHidden = this.#o.attestations.hidden(did)?.rows.some(({ rkey }) => rkey === domain);
+    return isHidden ? ends : undefined;
+  }
+
+  /** Unix ms, always ahead; undefined for an active account, and for one that was given its time. */
+  #graceEnds(did: string): number | undefined {
+    const { attestations, inactiveGraceMs = defaultInactiveGraceMs, now } = this.#o;
+    const hidden = attestations.hidden(did);
+    const ends = hidden && hidden.since + inactiveGraceMs;
+    return ends !== undefined && ends > now() ? ends : undefined;
   }
 
   /** Milliseconds. Spread, so that domains enrolled together do not stay together. */
@@ -145,6 +186,11 @@ export class Labeler {
     if (verdict === 'undecided') return Math.min(retryUnverifiedMs, retryUndecidedMs);
     return Math.round(reverifyIntervalMs * (0.9 + 0.2 * Math.random()));
   }
+}
+
+/** Whatever labels it has stay as they are. */
+function unjudged({ uri, cid }: { uri: string; cid: string }): AttestedDomain {
+  return { uri, cid, relayMember: false, verdict: 'pending' };
 }
 
 /** The result, or undefined as soon as `signal` fires; the work itself may then end unheard. */

@@ -7,7 +7,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { CorruptState } from '../../appview/database.ts';
+import { isCorruption } from '../../appview/database.ts';
 import type { AttestationIndex, Labeler } from './labeler.ts';
 import type { DomainOf, Verifications } from './verifications.ts';
 
@@ -74,12 +74,17 @@ export class LabelerSchedule {
     this.#o.verifications.makeDue(about);
   }
 
-  /** The attestation is gone: its labels go now, without a question to DNS. */
+  /**
+   * An attestation that is gone takes its labels with it now, without a question to DNS. One whose account
+   * is not active may come back: the look that is due now sets the time at which its labels go.
+   */
   async #withdraw(about: DomainOf): Promise<void> {
+    const { labeler, verifications, attestations } = this.#o;
     try {
-      await this.#o.labeler.reconcile(about.did);
+      await labeler.reconcile(about.did);
+      if (attestations.hidden(about.did)) verifications.makeDue(about);
     } catch (error) {
-      this.#o.verifications.makeDue(about);
+      verifications.makeDue(about);
       throw error;
     }
   }
@@ -110,7 +115,7 @@ export class LabelerSchedule {
 
   /** For instance a database that another process holds for long: the claim runs out, and we look again. */
   #report(error: unknown): void {
-    if (error instanceof CorruptState) throw error;
+    if (isCorruption(error)) throw error;
     this.#o.log.error({ err: error }, 'a verification failed');
   }
 }

@@ -16,15 +16,12 @@ import { type RawData, WebSocket } from 'ws';
 import { openDatabase } from '../../appview/database.ts';
 import { decodeFrame, type Frame } from '../../appview/labels/codec.ts';
 import { com } from '../../lexicons/index.ts';
-import {
-  type CooperativeRecord,
-  signDeclaration,
-  verifyDeclaration,
-} from '../../node/cooperative/declaration.ts';
+import { signDeclaration, verifyDeclaration } from '../../node/cooperative/declaration.ts';
 import { registerDeclaration } from '../../node/cooperative/xrpc.ts';
 import { IssuedLabels } from '../../node/labeler/issued-labels.ts';
 import { registerLabeler } from '../../node/labeler/xrpc.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
+import { cooperative } from '../unit/labeler-fixtures.ts';
 
 const src = 'did:web:harbor.test';
 const val = 'verified-mail-operator';
@@ -239,13 +236,6 @@ test("@atproto/api's client reads labels in force, by page, by pattern and by so
 
 test('the declaration is served as the bytes that were signed', async () => {
   const { xrpc, http, key } = await startLabeler();
-  const cooperative: CooperativeRecord = {
-    $type: 'email.atmos.cooperative',
-    name: 'Harbor',
-    poolDomain: 'harbor.test',
-    labeler: 'https://harbor.test',
-    createdAt: '2026-01-01T00:00:00.000Z',
-  };
   const issuedAt = Date.now();
   const bytes = await signDeclaration(
     { iss: src, issuedAt, lifetimeMs: 60_000, cooperative, peers: [] },

@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
-import { CorruptState, type Migration, openDatabase, transaction } from '../../appview/database.ts';
+import { promisify } from 'node:util';
+import Database from 'libsql';
+import {
+  CorruptState,
+  isCorruption,
+  type Migration,
+  openDatabase,
+  transaction,
+} from '../../appview/database.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'atmos-database-'));
 after(() => rmSync(root, { recursive: true }));
@@ -81,7 +90,10 @@ test('a migration that fails leaves the schema before it and stops the program',
     name: 'broken',
     sql: 'CREATE TABLE extra (a TEXT); SELECT nonsense',
   };
-  assert.throws(() => openDatabase(file, [first, broken], full), CorruptState);
+  assert.throws(
+    () => openDatabase(file, [first, broken], full),
+    (error) => error instanceof Error && !isCorruption(error) && error.message.includes(`${file} cannot be`),
+  );
   const db = openDatabase(file, [first], full);
   assert.equal(version(db), 1);
   assert.throws(() => db.prepare('SELECT 1 FROM extra'));
@@ -153,5 +165,98 @@ test('a transaction is all or nothing, and passes on what was thrown', () => {
     1,
   );
   assert.deepEqual(notes(db), ['kept']);
+  db.close();
+});
+
+test('damage is told from what passes, in whatever code it comes', () => {
+  const coded = (code: string) => Object.assign(new Error(code), { code });
+  for (const code of ['SQLITE_CORRUPT', 'SQLITE_CORRUPT_INDEX', 'SQLITE_CORRUPT_VTAB', 'SQLITE_NOTADB']) {
+    assert.equal(isCorruption(coded(code)), true, code);
+  }
+  assert.equal(isCorruption(new CorruptState('x')), true);
+  for (const code of ['SQLITE_BUSY', 'SQLITE_FULL', 'SQLITE_IOERR_READ', 'SQLITE_READONLY', 'ENOSPC']) {
+    assert.equal(isCorruption(coded(code)), false, code);
+  }
+  for (const other of [new Error('SQLITE_CORRUPT'), undefined, null, 'SQLITE_CORRUPT', {}]) {
+    assert.equal(isCorruption(other), false);
+  }
+});
+
+test('damage that a statement meets is named as such by libsql itself', () => {
+  const file = newFile();
+  withNote(file);
+  const db = openDatabase(file, [first], full);
+  db.exec('PRAGMA writable_schema = ON');
+  db.exec("UPDATE sqlite_schema SET rootpage = 999 WHERE name = 'note'");
+  db.close();
+  const again = new Database(file);
+  assert.throws(() => again.prepare('SELECT * FROM note').all(), isCorruption);
+  again.close();
+});
+
+test('a path that is no file, and a folder that cannot be made, say what to do and are no damage', () => {
+  const file = newFile();
+  mkdirSync(file, { recursive: true });
+  const below = newFile();
+  mkdirSync(dirname(below));
+  writeFileSync(below, '');
+  for (const path of [file, join(below, 'state.db')]) {
+    assert.throws(
+      () => openDatabase(path, [first], full),
+      (error) => !isCorruption(error) && /must be a file, in a folder/.test((error as Error).message),
+      path,
+    );
+  }
+});
+
+test('a database that another process holds says so, and is opened once that one is done', () => {
+  const file = newFile();
+  withNote(file);
+  const holder = new Database(file);
+  holder.exec('BEGIN IMMEDIATE');
+  assert.throws(
+    () => openDatabase(file, [first, second], { ...full, patienceMs: 20 }),
+    (error) => !isCorruption(error) && /Another process holds it/.test((error as Error).message),
+  );
+  holder.exec('COMMIT');
+  holder.close();
+  const db = openDatabase(file, [first, second], full);
+  assert.deepEqual(notes(db), ['kept']);
+  db.close();
+});
+
+for (const kind of ['new', 'older'] as const) {
+  test(`processes that open one ${kind} database at once all succeed`, { timeout: 60_000 }, async () => {
+    const script = `
+      import { openDatabase } from ${JSON.stringify(new URL('../../appview/database.ts', import.meta.url).href)};
+      const [file, startAt] = process.argv.slice(1);
+      while (Date.now() < Number(startAt));
+      const migrations = ${JSON.stringify([first, second])};
+      openDatabase(file, migrations, { synchronous: 'FULL' }).close();`;
+    for (let round = 0; round < 3; round++) {
+      const file = newFile();
+      if (kind === 'older') withNote(file);
+      const startAt = String(Date.now() + 700);
+      const args = ['--input-type=module-typescript', '-e', script, file, startAt];
+      const run = () => promisify(execFile)(process.execPath, args);
+      await Promise.all([run(), run(), run(), run()]);
+      const db = openDatabase(file, [first, second], full);
+      assert.equal(version(db), 2);
+      db.close();
+      if (kind === 'new') continue;
+      const snapshot = openDatabase(`${file}.before-2`, [first], full);
+      assert.deepEqual(notes(snapshot), ['kept']);
+      snapshot.close();
+    }
+  });
+}
+
+test('only the owner can read a database and the files beside it', () => {
+  const file = join(root, 'modes', 'new.db');
+  const db = openDatabase(file, [{ number: 1, name: 'one', sql: 'CREATE TABLE one (a)' }], {
+    synchronous: 'NORMAL',
+  });
+  for (const beside of ['', '-wal', '-shm'])
+    assert.equal(statSync(file + beside).mode & 0o777, 0o600, beside);
   db.close();
 });

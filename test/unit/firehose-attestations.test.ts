@@ -15,6 +15,7 @@ import {
   type Counted,
   cids,
   counters,
+  dayMs,
   june,
   memberDid,
   quiet,
@@ -191,13 +192,81 @@ describe('the index of attestations', () => {
     assert.equal(changes.at(-1)?.cid, cids[1]);
   });
 
-  test('what a deleted account wrote before does not come back', () => {
-    commit(revs[1], [entry('reef.test')]);
-    index.applyAccount({ did: memberDid, active: false, status: 'deleted', time: clock }, { source, seq: 9 });
+  const account = (status?: string) => {
+    clock += 1_000;
+    const what = status === undefined ? { active: true } : { active: false, status };
+    return index.applyAccount({ did: memberDid, ...what, time: clock }, { source, seq: ++seq });
+  };
+
+  test('the unsigned word of a deletion hides what was signed, and a second word shows it again', () => {
     commit(revs[0], [entry('reef.test')]);
+    const row = index.get(uriOf('reef.test'));
+    assert.equal(account('deleted'), undefined);
+    assert.deepEqual([index.domains(), changes.at(-1)?.cid], [[], undefined]);
+    assert.deepEqual(index.hidden(memberDid), { since: clock, rows: [row] });
+    assert.equal(account(), 'to recheck');
+    assert.deepEqual(index.get(uriOf('reef.test')), row);
+    assert.equal(changes.at(-1)?.cid, cids[0]);
+    assert.equal(index.hidden(memberDid), undefined);
+  });
+
+  test('what comes back is proved anew at its PDS, at once though earlier tries had to wait', () => {
+    commit(revs[0], [entry('reef.test'), entry('news.test')]);
+    index.postpone(memberDid, ['reef.test'], { source, seq: ++seq });
+    for (let n = 0; n < 10; n++) index.rechecks.delay({ did: memberDid, rkey: 'reef.test', tries: n });
+    account('deactivated');
+    assert.deepEqual(index.rechecks.due(9), []);
+    account();
+    const due = index.rechecks.due(9).map(({ rkey, tries }) => `${rkey} ${tries}`);
+    assert.deepEqual(due.sort(), ['news.test 0', 'reef.test 0']);
+  });
+
+  test('an account is hidden since we heard of it first, whatever time and reason the source gives', () => {
+    commit(revs[0], [entry('reef.test')]);
+    index.applyAccount(
+      { did: memberDid, active: false, status: 'deactivated', time: 5 },
+      { source, seq: ++seq },
+    );
+    assert.equal(index.hidden(memberDid)?.since, june);
+    account('takendown');
+    account('deleted');
+    assert.equal(index.hidden(memberDid)?.since, june);
+  });
+
+  test('only what stays deleted for thirty days is dropped, and an old commit does not bring it back', () => {
+    commit(revs[1], [entry('reef.test')]);
+    commit(revs[0], [entry('other.test')], strangerDid);
+    index.applyAccount(
+      { did: strangerDid, active: false, status: 'deactivated', time: clock },
+      { source, seq: ++seq },
+    );
+    account('deactivated');
+    clock += 40 * dayMs;
+    account('deleted');
+    clock += 30 * dayMs - 1;
+    index.dropLongDeleted();
+    assert.equal(index.hidden(memberDid)?.rows.length, 1);
     clock += 1;
-    index.applyAccount({ did: memberDid, active: true, time: clock }, { source, seq: 10 });
+    index.dropLongDeleted();
+    assert.deepEqual(index.hidden(memberDid)?.rows, []);
+    assert.equal(index.hidden(strangerDid)?.rows.length, 1, 'deactivated is not deleted');
+    commit(revs[0], [entry('reef.test')]);
+    account();
     assert.deepEqual(index.domains(), []);
+  });
+
+  test('a record that no source keeps any more is asked for at its PDS, once, and only then known absent', () => {
+    assert.equal(index.hasRead(memberDid), false);
+    assert.equal(index.recheck(memberDid, 'reef.test'), true);
+    assert.equal(index.recheck(memberDid, 'reef.test'), true);
+    assert.equal(index.rechecks.due(9).length, 1);
+    assert.deepEqual([index.hasRead(memberDid), index.isPending(memberDid, 'reef.test')], [true, true]);
+    index.applyRecheck(memberDid, revs[0], entry('reef.test'));
+    assert.deepEqual([index.domains(), index.isPending(memberDid, 'reef.test')], [['reef.test'], false]);
+    const keys = Array.from({ length: 100 }, (_, i) => `d${i}.test`);
+    index.postpone(strangerDid, keys, { source, seq: ++seq });
+    assert.equal(index.recheck(strangerDid, 'reef.test'), false, 'no room');
+    assert.equal(index.hasRead(strangerDid), false);
   });
 
   test('a recheck speaks for one record: other commits of the account still count', () => {
@@ -242,6 +311,9 @@ describe('the index of attestations', () => {
   test('a stored record that is damaged ends the process, not the listing', () => {
     commit(revs[0], [entry('reef.test')]);
     db.exec("UPDATE attestation SET record = '{'");
-    assert.throws(() => index.get(uriOf('reef.test')), CorruptState);
+    assert.throws(
+      () => index.get(uriOf('reef.test')),
+      (error) => error instanceof CorruptState && /as far back as/.test(error.message),
+    );
   });
 });

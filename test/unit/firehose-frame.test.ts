@@ -9,7 +9,7 @@ import {
   maxFrameBytes,
   readHead,
 } from '../../appview/firehose/frame.ts';
-import { concernsUs, recordKeyOf } from '../../appview/firehose/match.ts';
+import { concernsUs } from '../../appview/firehose/match.ts';
 import { tidTime } from '../../appview/firehose/tid.ts';
 import { errorFrame, frame } from './firehose-fixtures.ts';
 import { cids, memberDid as did } from './labels-fixtures.ts';
@@ -145,11 +145,6 @@ test('account and sync events concern us when we know the account, identity even
       type,
     );
   }
-});
-
-test('the record key of a path in our collection', () => {
-  assert.equal(recordKeyOf(path), 'reef.test');
-  assert.equal(recordKeyOf('app.bsky.feed.post/email.atmos.attestation/reef.test'), undefined);
 });
 
 test('the time of a TID', () => {

@@ -115,15 +115,27 @@ describe('a reader of frames', () => {
     assert.deepEqual(view.domains(), []);
   });
 
-  test('refuses an operation that the signed tree contradicts', async () => {
+  test('believes the signed tree where an operation contradicts it', async () => {
     const body = await author.attest('reef.test');
     const path = body.ops[0]!.path;
     await view.read(commitFrame(7, { ...body, ops: [{ action: 'delete', path, cid: null }] }));
-    await view.read(commitFrame(8, { ...body, ops: [{ action: 'create', path, cid: body.commit }] }));
+    assert.deepEqual(view.domains(), ['reef.test']);
     const absent = `${path}.absent`;
-    await view.read(commitFrame(9, { ...body, ops: [{ action: 'create', path: absent, cid: body.commit }] }));
-    assert.equal(view.counted.of('commits_refused{wrong_op}'), 3);
+    await view.read(commitFrame(8, { ...body, ops: [{ action: 'create', path: absent, cid: body.commit }] }));
+    assert.deepEqual(view.domains(), ['reef.test']);
+  });
+
+  test('one commit that touches a record twice leaves it as the signed tree has it', async () => {
+    const created = await author.attest('reef.test');
+    await view.read(commitFrame(7, created));
+    const removed = await author.commit([{ action: 'delete', rkey: 'reef.test' }]);
+    const update = { ...created.ops[0]!, action: 'update' };
+    await view.read(commitFrame(8, { ...removed, ops: [update, ...removed.ops] }));
     assert.deepEqual(view.domains(), []);
+    const again = await author.attest('reef.test');
+    const remove = { action: 'delete', path: update.path, cid: null };
+    await view.read(commitFrame(9, { ...again, ops: [remove, ...again.ops] }));
+    assert.deepEqual(view.domains(), ['reef.test']);
   });
 
   test('a deletion that the signed tree does not show does not unlist', async () => {
@@ -263,7 +275,7 @@ describe('a reader of frames', () => {
     assert.equal(view.reader.cursor, 8);
   });
 
-  test('account events hide, show and remove', async () => {
+  test('account events hide and show', async () => {
     const account = (seq: number, status?: string) =>
       frame('#account', {
         ...{ seq, did: author.did, time: new Date(view.clock + seq).toISOString() },
@@ -283,13 +295,34 @@ describe('a reader of frames', () => {
       [6, 'suspended', 0],
       [7, undefined, 1],
       [8, 'deleted', 0],
-      [9, undefined, 0],
+      [9, undefined, 1],
     ] as const) {
       view.clock += 1_000;
       await view.read(account(seq, status));
       assert.equal(view.domains().length, shown, `${status}`);
     }
-    assert.equal(view.changes.length, 6, 'one for each change of what is shown');
+    assert.equal(view.changes.length, 7, 'one for each change of what is shown');
+  });
+
+  test('an account that comes back is shown, and what its PDS no longer holds goes again', async () => {
+    const account = (seq: number, active: boolean) =>
+      frame('#account', { seq, did: author.did, active, time: new Date(view.clock + seq).toISOString() });
+    await view.read(commitFrame(1, await author.attest('reef.test')));
+    await view.read(account(2, false));
+    await author.commit([{ action: 'delete', rkey: 'reef.test' }]);
+    await view.read(account(3, true));
+    assert.deepEqual(view.domains(), ['reef.test']);
+    await view.recheckUntilChange();
+    assert.deepEqual(view.domains(), []);
+  });
+
+  test('the rechecker lets go of what long deleted accounts left', async () => {
+    await view.read(commitFrame(1, await author.attest('reef.test')));
+    const deleted = { did: author.did, active: false, status: 'deleted' };
+    await view.read(frame('#account', { seq: 2, ...deleted, time: new Date(view.clock).toISOString() }));
+    view.clock += 31 * 86_400_000;
+    await view.recheckUntilChange();
+    assert.deepEqual(view.attestations.hidden(author.did)?.rows, []);
   });
 });
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { maxFrameBytes } from '../../appview/firehose/frame.ts';
 import { follow, type SubscriptionOptions } from '../../appview/firehose/subscription.ts';
+import { lookupBy } from '../../appview/identity/fetch.ts';
 import { type Counted, counters, quiet } from './labels-fixtures.ts';
 
 class Corrupt extends Error {}
@@ -62,6 +63,23 @@ describe('a subscription', () => {
     socket.terminate();
     assert.equal((await second).path, '/xrpc/com.atproto.sync.subscribeRepos?cursor=42');
     assert.equal(counted.of('firehose_reconnects'), 1);
+  });
+
+  test('finds its source by the lookup that it is given', async () => {
+    const asked: string[] = [];
+    const first = connection();
+    start({
+      source: source.replace('127.0.0.1', 'relay.test'),
+      lookup: lookupBy({
+        ...{ allowLoopback: true, loopbackOnly: false },
+        lookup: async (name) => {
+          asked.push(name);
+          return ['127.0.0.1'];
+        },
+      }),
+    });
+    await first;
+    assert.deepEqual(asked, ['relay.test']);
   });
 
   test('hands over one frame at a time, in order, however slow the handler', async () => {

@@ -100,4 +100,39 @@ describe('the guarded fetch', () => {
     for (const [fetch, url] of refused) await assert.rejects(fetch(url), FetchRefused, url);
     assert.deepEqual(requests, []);
   });
+
+  test('names are looked up where the rules say, and the addresses are checked as ever', async () => {
+    const asked: string[] = [];
+    const answers: Record<string, string[]> = {
+      'reef.test': ['10.0.0.1', '127.0.0.1'],
+      'inner.test': ['192.168.0.1'],
+      'odd.test': ['not an address'],
+    };
+    const lookup = async (name: string) => {
+      asked.push(name);
+      if (name === 'silent.test') throw new Error('nobody answers');
+      return answers[name] ?? [];
+    };
+    const fetch = guardedFetch({ allowLoopback: true, loopbackOnly: true, lookup });
+    const got = await fetch(`http://reef.test:${port}/hello`, { headers: { 'x-name': 'Reef' } });
+    assert.equal(got.status, 200);
+    await assert.rejects(fetch(`http://inner.test:${port}/hello`), FetchRefused);
+    for (const name of ['gone.test', 'silent.test', 'odd.test']) {
+      await assert.rejects(fetch(`http://${name}:${port}/hello`), FetchFailed, name);
+    }
+    assert.deepEqual(asked, ['reef.test', 'inner.test', 'gone.test', 'silent.test', 'odd.test']);
+  });
+
+  test('localhost is loopback, and nobody is asked', async () => {
+    const lookup = async () => assert.fail('asked');
+    const fetch = guardedFetch({ allowLoopback: true, loopbackOnly: false, lookup });
+    assert.equal((await fetch(`http://localhost:${port}/hello`)).status, 200);
+    const strict = guardedFetch({ allowLoopback: false, loopbackOnly: false, lookup });
+    await assert.rejects(strict(`https://localhost:${port}/hello`), FetchRefused);
+    await assert.rejects(strict(`https://any.localhost:${port}/hello`), FetchRefused);
+  });
+
+  test('where only loopback is allowed and no lookup is given, no other name is looked up at all', async () => {
+    await assert.rejects(local('https://example.com/'), /is not looked up/);
+  });
 });

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { openDatabase } from '../../appview/database.ts';
 import { Attestations, type ProvedEntry } from '../../appview/firehose/attestations.ts';
 import { appviewMigrations } from '../../appview/migrations.ts';
+import type { CooperativeRecord } from '../../node/cooperative/declaration.ts';
 import type { Answer, MxRecord, Resolver } from '../../node/resolver.ts';
 
 /** `TXT name` or `MX name` → records; `fail` stands for a server that does not answer. Others: NXDOMAIN. */
@@ -34,6 +35,14 @@ export function tableResolver(table: DnsTable): Resolver {
 /** An Ed25519 key of no one's; only its length matters here. */
 export const dkimRecord = `v=DKIM1; k=ed25519; p=${Buffer.alloc(32, 7).toString('base64')}`;
 
+export const cooperative: CooperativeRecord = {
+  $type: 'email.atmos.cooperative',
+  name: 'Harbor',
+  poolDomain: 'harbor.test',
+  labeler: 'https://harbor.test',
+  createdAt: '2026-01-01T00:00:00.000Z',
+};
+
 /** Everything right for one domain with the selector `s1`. */
 export function goodDns(domain: string, did: string): DnsTable {
   return {
@@ -48,9 +57,11 @@ export function goodDns(domain: string, did: string): DnsTable {
 /** The real index, fed with commits as the firehose reader does after proving them. */
 export class AttestedWorld {
   readonly index: Attestations;
+  readonly #now: () => number;
   #seq = 0;
 
   constructor(now: () => number) {
+    this.#now = now;
     const db = openDatabase(':memory:', appviewMigrations, { synchronous: 'NORMAL' });
     this.index = new Attestations({ db, log: pino({ level: 'silent' }), count: () => undefined, now });
   }
@@ -68,6 +79,13 @@ export class AttestedWorld {
 
   delete(did: string, domain: string): void {
     this.#commit(did, { rkey: domain });
+  }
+
+  /** The firehose's unsigned word. */
+  setActive(did: string, active: boolean, status = 'deactivated'): void {
+    this.#seq += 1;
+    const event = { did, active, time: this.#now(), ...(active ? {} : { status }) };
+    this.index.applyAccount(event, { source: 'ws://relay.test', seq: this.#seq });
   }
 
   #commit(did: string, entry: ProvedEntry): void {

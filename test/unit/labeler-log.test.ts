@@ -28,21 +28,21 @@ async function makeLog(clock: { now: number } = { now: 1_700_000_000_000 }) {
 type Log = IssuedLabels;
 const issue = (log: Log, on: string, cid = cid1, value = val) =>
   log.append({ issue: [{ uri: on, val: value, cid }], negate: [] });
+/** A vote and a badge. */
+const issueBoth = (log: Log) =>
+  log.append({
+    issue: [
+      { uri, val, cid: cid1 },
+      { uri: did, val },
+    ],
+    negate: [],
+  });
 const negate = (log: Log, on: string, value = val) =>
   log.append({ issue: [], negate: [{ uri: on, val: value }] });
 
 test('@atproto/crypto verifies the signature of a vote, a badge and a negation', async () => {
   const { log, key } = await makeLog();
-  const appended = [
-    ...(await log.append({
-      issue: [
-        { uri, val, cid: cid1 },
-        { uri: did, val },
-      ],
-      negate: [],
-    })),
-    ...(await negate(log, uri)),
-  ];
+  const appended = [...(await issueBoth(log)), ...(await negate(log, uri))];
   assert.deepEqual(
     appended.map(({ label: { sig: _, cts: __, ...fields } }) => fields),
     [
@@ -69,13 +69,7 @@ test('of one label the later is always the younger, though the clock stands or s
 
 test('in force is what stands last: not the negated, not the label of another account', async () => {
   const { log } = await makeLog();
-  await log.append({
-    issue: [
-      { uri, val, cid: cid1 },
-      { uri: did, val },
-    ],
-    negate: [],
-  });
+  await issueBoth(log);
   await issue(log, uri, cid1, 'relay-member');
   await issue(log, `at://${did}x/email.atmos.attestation/other.test`);
   await issue(log, `${did}x`);
@@ -132,13 +126,7 @@ test('a follower that waits ends when it is told to', async () => {
 
 test('our own AppView reads the same frames, resumes, and is told of a cursor ahead of us', async () => {
   const { log } = await makeLog();
-  await log.append({
-    issue: [
-      { uri, val, cid: cid1 },
-      { uri: did, val },
-    ],
-    negate: [],
-  });
+  await issueBoth(log);
   const source = ownLabelSource(log);
   const stop = new AbortController();
   const frames: unknown[] = [];

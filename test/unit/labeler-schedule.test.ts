@@ -100,8 +100,30 @@ function follower(issued: IssuedLabels): (count: number) => Promise<string[]> {
   };
 }
 
+/** Resolves when the next look at the domain is set to such a time. */
+function rescheduled(verifications: Verifications, isIt: (at: number) => boolean): Promise<void> {
+  const reschedule = verifications.reschedule.bind(verifications);
+  return new Promise((resolve) => {
+    verifications.reschedule = (claim, at) => {
+      reschedule(claim, at);
+      if (isIt(at)) resolve();
+    };
+  });
+}
+
 function short({ label }: IssuedLabel): string {
   return `${label.neg ? '-' : '+'}${label.val} ${label.uri}${label.cid ? ` ${label.cid}` : ''}`;
+}
+
+/** One with an enrolled member whose labels are out, before its schedule starts. */
+async function makeVerifiedWorld() {
+  const world = await makeWorld();
+  await enrol(world.members);
+  world.attestations.put(did, domain, 'cid1');
+  const [claim] = world.verifications.claim(world.clock.now, 1_000, 1);
+  await world.labeler.verify(claim!, new AbortController().signal);
+  await world.next(2);
+  return world;
 }
 
 const enrol = (members: Members, relay = false) => members.enrol({ did, domains: [domain], relay });
@@ -157,6 +179,54 @@ test('an attestation that goes takes its labels with it, without a question to D
   attestations.put(did, domain, 'cid1');
   await next(2);
   for (const name of Object.keys(dns)) dns[name] = 'fail';
+  attestations.delete(did, domain);
+  assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
+});
+
+test('an account that is not active, or said to be deleted, keeps its labels when it comes back within a day', async () => {
+  for (const status of ['deactivated', 'deleted']) {
+    const { members, attestations, schedule, clock, verifications, issued, next } = await makeWorld();
+    await enrol(members);
+    schedule.start();
+    attestations.put(did, domain, 'cid1');
+    await next(2);
+    const graceSet = rescheduled(verifications, (at) => at === clock.now + day);
+    attestations.setActive(did, false, status);
+    await graceSet;
+    clock.now += day - 1;
+    const lookedAgain = rescheduled(verifications, (at) => at > clock.now + day / 2);
+    attestations.setActive(did, true);
+    await lookedAgain;
+    await schedule.stop();
+    assert.equal(issued.newest, 2, `${status}: no label was touched, so no age is broken`);
+  }
+});
+
+test('an account that stays away for a day loses its labels, over a restart too', async () => {
+  const world = await makeWorld();
+  const { members, attestations, schedule, clock, verifications, next } = world;
+  await enrol(members);
+  schedule.start();
+  attestations.put(did, domain, 'cid1');
+  await next(2);
+  const graceSet = rescheduled(verifications, (at) => at === clock.now + day);
+  attestations.setActive(did, false);
+  await graceSet;
+  // That its PDS is asked meanwhile, and does not answer, gives it no more time.
+  attestations.index.recheck(did, domain);
+  await schedule.stop();
+  clock.now += day;
+  labelerOver(world, attestations).schedule.start();
+  assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
+});
+
+test('what a hidden account deletes with its signature loses its labels at once', async () => {
+  const { members, attestations, schedule, next } = await makeWorld();
+  await enrol(members);
+  schedule.start();
+  attestations.put(did, domain, 'cid1');
+  await next(2);
+  attestations.setActive(did, false);
   attestations.delete(did, domain);
   assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
 });
@@ -252,12 +322,7 @@ test('a run that ends after a younger one changes nothing', async () => {
 });
 
 test('what changed while the node was down is found at its start', async () => {
-  const { members, attestations, schedule, clock, verifications, labeler, next } = await makeWorld();
-  await enrol(members);
-  attestations.put(did, domain, 'cid1');
-  const [claim] = verifications.claim(clock.now, 1_000, 1);
-  await labeler.verify(claim!, new AbortController().signal);
-  await next(2);
+  const { attestations, schedule, clock, verifications, next } = await makeVerifiedWorld();
   attestations.put(did, domain, 'cid2');
   assert.ok(verifications.get({ did, domain })!.nextAt > clock.now);
   schedule.start();
@@ -265,18 +330,29 @@ test('what changed while the node was down is found at its start', async () => {
 });
 
 test('an attestation that went while the node was down takes its labels at the start', async () => {
-  const { members, attestations, schedule, clock, verifications, labeler, next } = await makeWorld();
-  await enrol(members);
-  attestations.put(did, domain, 'cid1');
-  const [claim] = verifications.claim(clock.now, 1_000, 1);
-  await labeler.verify(claim!, new AbortController().signal);
-  await next(2);
+  const { attestations, schedule, next } = await makeVerifiedWorld();
   attestations.delete(did, domain);
   schedule.start();
   assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
 });
 
 test('an index that is being rebuilt takes no label away, until it has read the account', async () => {
+  const world = await makeVerifiedWorld();
+  const { clock, verifications, issued, next } = world;
+  const rebuilt = new AttestedWorld(world.now);
+  const again = labelerOver(world, rebuilt);
+  clock.now += 2 * day;
+  await again.labeler.verify(verifications.claim(clock.now, 1_000, 1)[0]!, new AbortController().signal);
+  assert.equal(issued.newest, 2);
+  assert.equal(verifications.get({ did, domain })!.verdict, 'passed');
+
+  rebuilt.put(did, domain, 'cid1');
+  rebuilt.delete(did, domain);
+  again.schedule.start();
+  assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
+});
+
+test('a record that a rebuilt index asks for at its PDS keeps its labels until it is proved absent', async () => {
   const world = await makeWorld();
   const { members, attestations, clock, verifications, labeler, issued, next } = world;
   const signal = new AbortController().signal;
@@ -287,15 +363,35 @@ test('an index that is being rebuilt takes no label away, until it has read the 
 
   const rebuilt = new AttestedWorld(world.now);
   const again = labelerOver(world, rebuilt);
+  rebuilt.index.recheck(did, domain);
   clock.now += 2 * day;
   await again.labeler.verify(verifications.claim(clock.now, 1_000, 1)[0]!, signal);
   assert.equal(issued.newest, 2);
   assert.equal(verifications.get({ did, domain })!.verdict, 'passed');
 
-  rebuilt.put(did, domain, 'cid1');
-  rebuilt.delete(did, domain);
+  rebuilt.index.applyRecheck(did, '3lqq2rlhtkc22', { rkey: domain });
+  clock.now += 60_000;
   again.schedule.start();
   assert.deepEqual(await next(2), [`-${operator} ${uri}`, `-${operator} ${did}`]);
+});
+
+test('damage of node.db stops us, a lock does not', async () => {
+  const { schedule, verifications } = await makeWorld();
+  const failWith = (code: string) => {
+    verifications.claim = () => {
+      throw Object.assign(new Error(code), { code });
+    };
+  };
+  failWith('SQLITE_BUSY');
+  schedule.start();
+  await schedule.stop();
+  const other = await makeWorld();
+  other.verifications.claim = () => {
+    throw Object.assign(new Error('malformed'), { code: 'SQLITE_CORRUPT' });
+  };
+  assert.throws(() => other.schedule.start(), /malformed/);
+  // What start() had begun looks once more; there too the damage would end the process.
+  other.verifications.claim = () => [];
 });
 
 test('stopping does not wait for DNS, and nothing is written after it', async () => {

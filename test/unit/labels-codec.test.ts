@@ -6,8 +6,6 @@ import { ErrorFrame, Frame, MessageFrame } from '@atproto/xrpc-server';
 import {
   decodeFrame,
   decodeLabel,
-  encodeErrorFrame,
-  encodeInfoFrame,
   encodeLabel,
   encodeLabelsFrame,
   labelBytes,
@@ -100,15 +98,6 @@ describe('a frame', () => {
     assert.ok(frame instanceof MessageFrame);
     assert.equal(frame.type, '#labels');
     assert.deepEqual(frame.body, { seq: 7, labels: [label] });
-
-    const info = Frame.fromBytes(encodeInfoFrame('OutdatedCursor', 'too old'));
-    assert.ok(info instanceof MessageFrame);
-    assert.equal(info.type, '#info');
-    assert.deepEqual(info.body, { name: 'OutdatedCursor', message: 'too old' });
-
-    const error = Frame.fromBytes(encodeErrorFrame('FutureCursor'));
-    assert.ok(error instanceof ErrorFrame);
-    assert.equal(error.code, 'FutureCursor');
   });
 
   test('of xrpc-server is read by us', () => {
@@ -152,7 +141,9 @@ describe('a frame', () => {
   });
 
   test('cannot fill the log with a message of its own length', () => {
-    const frame = decodeFrame(encodeErrorFrame('E'.repeat(500), 'm'.repeat(5000)));
+    const frame = decodeFrame(
+      new ErrorFrame({ error: 'E'.repeat(500), message: 'm'.repeat(5000) }).toBytes(),
+    );
     assert.ok(frame?.kind === 'error');
     assert.equal(frame.error.length, 64);
     assert.equal(frame.message?.length, 200);

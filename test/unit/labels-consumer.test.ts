@@ -5,7 +5,16 @@ import type { Frame } from '../../appview/labels/codec.ts';
 import { LabelConsumer, type LabelConsumerOptions } from '../../appview/labels/consumer.ts';
 import type { LabelSource } from '../../appview/labels/source.ts';
 import { LabelStore } from '../../appview/labels/store.ts';
-import { counters, type Issuer, issuer, june, memoryDatabases, quiet, uriOf } from './labels-fixtures.ts';
+import {
+  counters,
+  type Issuer,
+  iso,
+  issuer,
+  june,
+  memoryDatabases,
+  quiet,
+  uriOf,
+} from './labels-fixtures.ts';
 
 const harbor = await issuer();
 const meadow = await issuer('did:web:meadow.test');
@@ -124,37 +133,109 @@ test('while the issuer cannot be resolved its frame waits: nothing is skipped', 
   assert.equal(counted.of('labels_refused{bad_signature}'), 0);
 });
 
-test('bad signatures make us read the document again, at most once a minute', async () => {
-  const bad = async (seq: number): Promise<Frame> => ({
-    kind: 'labels',
-    seq,
-    labels: [{ ...(await meadow.sign({})), src: harbor.did }],
-  });
+/** Harbor, whose document names `key`; time passes only when the consumer sleeps. */
+function rotatingWorld(frames: () => Promise<Frame[]>, first: string) {
   const clock = { now: june };
-  const advance: LabelSource = {
+  const document = { key: first };
+  const played = Promise.withResolvers<void>();
+  const source: LabelSource = {
     follow: async (_cursor, onFrame, signal) => {
-      await onFrame(await bad(1));
-      await onFrame(await bad(2));
-      clock.now += 60_000;
-      await onFrame(await bad(3));
-      done.resolve();
+      for (const frame of await frames()) await onFrame(frame);
+      played.resolve();
       await new Promise((resolve) => signal.addEventListener('abort', resolve));
     },
   };
-  const done = Promise.withResolvers<void>();
-  const refreshed: boolean[] = [];
-  const { consumer, counted } = consumerOf(advance, {
+  // As the identity cache: what was read last stands until the document is asked for anew.
+  let cached = first;
+  const refreshedAt: number[] = [];
+  const slept: number[] = [];
+  const { consumer, store, counted } = consumerOf(source, {
     now: () => clock.now,
+    sleep: async (ms) => {
+      slept.push(ms);
+      clock.now += ms;
+    },
     identities: identitiesOf(async (fresh) => {
-      refreshed.push(fresh);
-      return harbor.didKey;
+      if (fresh) {
+        refreshedAt.push(clock.now - june);
+        cached = document.key;
+      }
+      return cached;
     }),
   });
+  return { clock, document, played: played.promise, consumer, store, counted, refreshedAt, slept };
+}
+
+const labelsFrame = (seq: number, ...labels: unknown[]): Frame => ({ kind: 'labels', seq, labels });
+
+test('bad signatures make us read the document again, at most once a minute, and cost that stream the wait', async () => {
+  const bad = async () => ({ ...(await meadow.sign({})), src: harbor.did });
+  const world = rotatingWorld(
+    async () => [labelsFrame(1, await bad()), labelsFrame(2, await bad()), labelsFrame(3, await bad())],
+    harbor.didKey,
+  );
+  world.consumer.start();
+  await world.played;
+  await world.consumer.stop();
+  assert.deepEqual(world.refreshedAt, [0, 60_000, 120_000]);
+  assert.equal(world.counted.of('labels_refused{bad_signature}'), 3);
+  assert.equal(world.store.cursor(harbor.did), 3);
+});
+
+test('a label signed with a new key right after a refresh is held until the document may be read again', async () => {
+  const after = await issuer(harbor.did);
+  const world = rotatingWorld(async () => {
+    const bad = { ...(await meadow.sign({ val: 'a' })), src: harbor.did };
+    return [labelsFrame(1, await harbor.sign({})), labelsFrame(2, bad), await rotated()];
+  }, harbor.didKey);
+  async function rotated(): Promise<Frame> {
+    return labelsFrame(3, await after.sign({ neg: true, cid: undefined, cts: iso(june + 30_000) }));
+  }
+  const { receive } = world.store;
+  world.store.receive = (src, seq, labels) => {
+    // The issuer rotates 30 s after the refresh that frame 2 brought.
+    if (seq === 2) {
+      world.clock.now += 30_000;
+      world.document.key = after.didKey;
+    }
+    return receive.call(world.store, src, seq, labels);
+  };
+  world.consumer.start();
+  await world.played;
+  await world.consumer.stop();
+  assert.deepEqual(world.store.current(reef), [], 'the negation counts');
+  assert.equal(world.counted.of('labels_refused{bad_signature}'), 1);
+  assert.deepEqual(world.slept, [30_000]);
+});
+
+test('the history of an issuer that changed its key is refused without a wait for each label', async () => {
+  const before = await issuer(harbor.did);
+  const world = rotatingWorld(async () => {
+    const old = await Promise.all(
+      [1, 2, 3].map((day) => before.sign({ cts: iso(june - day * 86_400_000), val: `v${day}` })),
+    );
+    return [...old.map((label, i) => labelsFrame(i + 1, label)), labelsFrame(4, await harbor.sign({}))];
+  }, harbor.didKey);
+  world.consumer.start();
+  await world.played;
+  await world.consumer.stop();
+  assert.deepEqual([world.refreshedAt, world.slept], [[0], []]);
+  assert.equal(world.store.current(reef).length, 1);
+});
+
+test('stopping does not wait for a frame that is held', async () => {
+  const held = Promise.withResolvers<void>();
+  const bad = async () => ({ ...(await meadow.sign({})), src: harbor.did });
+  const source = new ScriptedSource([labelsFrame(1, await bad()), labelsFrame(2, await bad())]);
+  const { consumer, store } = consumerOf(source, {
+    count: (what) => {
+      if (what === 'label_frames_held') held.resolve();
+    },
+  });
   consumer.start();
-  await done.promise;
+  await held.promise;
   await consumer.stop();
-  assert.deepEqual(refreshed, [false, true, false, false, true]);
-  assert.equal(counted.of('labels_refused{bad_signature}'), 3);
+  assert.equal(store.cursor(harbor.did), 1);
 });
 
 test('a document that cannot be read again is no reason to refuse a label', async () => {
@@ -223,19 +304,24 @@ test('notices and messages of a later protocol are counted, and the stream goes 
   assert.deepEqual(source.cursors, [0, 3]);
 });
 
-test('corrupt state of our own is not tried again: it comes out of the consumer', async () => {
-  let connections = 0;
-  const source: LabelSource = {
-    follow: async () => {
-      connections += 1;
-      throw new CorruptState('appview.db holds a label that is none');
-    },
-  };
-  const { consumer } = consumerOf(source);
-  consumer.start();
-  await assert.rejects(consumer.stop(), CorruptState);
-  assert.equal(connections, 1);
-});
+for (const damage of [
+  new CorruptState('appview.db holds a label that is none'),
+  Object.assign(new Error('database disk image is malformed'), { code: 'SQLITE_CORRUPT' }),
+]) {
+  test(`corrupt state of our own is not tried again: ${damage.name} comes out of the consumer`, async () => {
+    let connections = 0;
+    const source: LabelSource = {
+      follow: async () => {
+        connections += 1;
+        throw damage;
+      },
+    };
+    const { consumer } = consumerOf(source);
+    consumer.start();
+    await assert.rejects(consumer.stop(), damage);
+    assert.equal(connections, 1);
+  });
+}
 
 test('stopping does not wait for a document that does not come', async () => {
   const asked = Promise.withResolvers<void>();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { CorruptState, openDatabase } from '../../appview/database.ts';
 import { verifyLabel } from '../../appview/labels/codec.ts';
-import { attestedDomain, LabelStore, type StoredLabel } from '../../appview/labels/store.ts';
+import { LabelStore, type StoredLabel } from '../../appview/labels/store.ts';
 import { appviewMigrations } from '../../appview/migrations.ts';
 import {
   cids,
@@ -20,6 +20,7 @@ import {
 } from './labels-fixtures.ts';
 
 const harbor = await issuer();
+const meadow = await issuer('did:web:meadow.test');
 const reef = uriOf('reef.test');
 
 function openStore(options: Partial<ConstructorParameters<typeof LabelStore>[0]> = {}) {
@@ -183,29 +184,37 @@ test('an issuer over its limit can change what it issued and add nothing', async
   assert.equal(counted.of('labels_refused{too_many}'), 2);
 });
 
-test('attestations are found by their domain', async () => {
-  const { store } = openStore();
+test('attestations are found by their domain, by who labelled them and as what', async () => {
+  const { store, db } = openStore();
+  const from = (...srcs: string[]) => ({ srcs, vals: ['verified-mail-operator'] });
   store.receive(harbor.did, 1, [
     await harbor.sign({}),
     await harbor.sign({ val: 'relay-member' }),
     await harbor.sign({ uri: uriOf('news.reef.test') }),
+    await harbor.sign({ uri: uriOf('reef.test', 'did:plc:gone'), neg: true }),
+    await harbor.sign({ uri: uriOf('reef.test', 'did:plc:expired'), exp: iso(june) }),
+    await harbor.sign({ uri: uriOf('reef.test', 'did:plc:relayed'), val: 'relay-member' }),
     await harbor.sign({ uri: memberDid, cid: undefined }),
   ]);
-  assert.deepEqual(store.attestationsLabelled('reef.test'), [reef]);
-  assert.deepEqual(store.domainsLabelled().sort(), ['news.reef.test', 'reef.test']);
-});
-
-test('only an attestation names a domain', () => {
-  assert.equal(attestedDomain(reef), 'reef.test');
-  for (const uri of [
-    memberDid,
-    `at://${memberDid}/app.bsky.feed.post/reef.test`,
-    `${reef}/more`,
-    `${reef}#fragment`,
-    `at://${memberDid}/email.atmos.attestation/`,
-  ]) {
-    assert.equal(attestedDomain(uri), undefined, uri);
-  }
+  store.receive(meadow.did, 1, [
+    await meadow.sign({ uri: uriOf('reef.test', 'did:plc:other') }),
+    await meadow.sign({}),
+    await meadow.sign({ uri: uriOf('meadow.test') }),
+  ]);
+  assert.deepEqual(store.attestationsLabelled('reef.test', from(harbor.did), june, 10), [reef]);
+  const both = from(harbor.did, meadow.did);
+  assert.equal(store.attestationsLabelled('reef.test', both, june, 10).length, 2);
+  assert.equal(store.attestationsLabelled('reef.test', both, june, 1).length, 1);
+  assert.deepEqual(store.domainsLabelled([harbor.did]).sort(), ['news.reef.test', 'reef.test']);
+  assert.deepEqual(
+    store.currentOf(reef, from(harbor.did), june).map(({ label }) => [label.src, label.val]),
+    [[harbor.did, 'verified-mail-operator']],
+  );
+  // Others' labels are not even walked over.
+  const plan = db.prepare(
+    "EXPLAIN QUERY PLAN SELECT uri FROM label WHERE domain = 'a' AND src IN (SELECT value FROM json_each('[]'))",
+  );
+  assert.match(JSON.stringify(plan.all()), /label_by_domain \(domain=\? AND src=\?\)/);
 });
 
 test('a label of ours that does not decode stops us', async () => {

@@ -317,3 +317,82 @@ test('since() goes forward in order of seq, each name with its newest state', as
   assert.deepEqual(world.listings.since(world.listings.last, 2), []);
   world.listings.stop();
 });
+
+test('labels of a peer without weight cost a decision nothing, however many', async () => {
+  const world = openWorld();
+  const reads: string[] = [];
+  for (const name of ['currentOf', 'attestationsLabelled'] as const) {
+    const read = world.labels[name].bind(world.labels) as (...args: unknown[]) => unknown[];
+    world.labels[name] = ((...args: unknown[]) => {
+      const rows = read(...args);
+      reads.push(...rows.map(() => name));
+      return rows;
+    }) as never;
+  }
+  world.listings.start();
+  const attestation = world.commits.put('reef.test');
+  const crowd = await issuer('did:web:crowd.test');
+  const onOthers = Array.from({ length: 200 }, (_, n) =>
+    crowd.sign({ uri: uriOf('reef.test', `did:plc:x${n}`) }),
+  );
+  const onTheSame = Array.from({ length: 200 }, (_, n) => crowd.sign({ val: `v${n}` }));
+  world.asked.length = 0;
+  world.labels.receive(crowd.did, 1, await Promise.all([...onOthers, ...onTheSame]));
+  assert.deepEqual([world.asked, reads], [[], []], 'their frame decides nothing');
+  await vote(world, {});
+  assert.deepEqual(world.asked, [attestation.uri]);
+  assert.deepEqual(reads, ['attestationsLabelled', 'currentOf']);
+  assert.deepEqual(listed(world), ['reef.test']);
+  world.listings.stop();
+});
+
+test('a root that vouches for many accounts of one domain lists none, and bounds the work', async () => {
+  const world = openWorld();
+  world.listings.start();
+  world.commits.put('reef.test');
+  await vote(world, {});
+  world.asked.length = 0;
+  const exp = iso(june + dayMs);
+  const others = Array.from({ length: 50 }, (_, n) => ({ uri: uriOf('reef.test', `did:plc:x${n}`), exp }));
+  await vote(world, ...others);
+  assert.deepEqual([listed(world), world.asked], [[], []]);
+  assert.equal(world.counted.of('listing_candidates_over_limit'), 1);
+  world.clock.now = june + dayMs;
+  world.listings.recomputeDue();
+  assert.deepEqual(listed(world), ['reef.test'], 'the others have expired');
+  world.listings.stop();
+});
+
+test('asking for an explanation writes nothing; a pass notes all new first sights in one commit', async () => {
+  const world = openWorld();
+  const { ledgerDb } = world.databases;
+  world.listings.start();
+  for (const domain of ['reef.test', 'news.reef.test']) world.commits.put(domain);
+  await vote(world, {}, { uri: uriOf('news.reef.test') });
+  ledgerDb.exec('DELETE FROM first_sight');
+  const sights = () => ledgerDb.prepare('SELECT at FROM first_sight').all().length;
+  world.clock.now += dayMs;
+  assert.equal(world.listings.get('reef.test')?.votes[0]?.firstSeen, june + dayMs);
+  assert.equal(sights(), 0);
+  const exec = ledgerDb.exec.bind(ledgerDb);
+  let commits = 0;
+  ledgerDb.exec = (sql) => {
+    if (sql === 'COMMIT') commits += 1;
+    return exec(sql);
+  };
+  world.listings.recompute(['reef.test', 'news.reef.test']);
+  assert.deepEqual([sights(), commits], [2, 1]);
+  world.listings.stop();
+});
+
+test('damage of our own database comes out of a pass, and is not tried again', async () => {
+  const world = openWorld();
+  world.listings.start();
+  world.commits.put('reef.test');
+  world.labels.currentOf = () => {
+    throw Object.assign(new Error('database disk image is malformed'), { code: 'SQLITE_CORRUPT_INDEX' });
+  };
+  await assert.rejects(vote(world, {}), /malformed/);
+  assert.equal(world.counted.of('listing_pass_failed'), 0);
+  world.listings.stop();
+});
