@@ -5,6 +5,7 @@
  * the destination's. After the final dot no other host is tried, since the message may be delivered.
  */
 import { isAscii } from 'node:buffer';
+import { unlessAborted } from '../../appview/labels/unless-aborted.ts';
 import type { AttemptRecord, Claim } from '../spool/spool.ts';
 import { type ClientOptions, deliver, type Outcome, type Outgoing, type Target } from './client.ts';
 import { classify } from './reply.ts';
@@ -32,7 +33,7 @@ export async function attempt(
   stop: AbortSignal,
 ): Promise<Tried> {
   const startedAt = options.now();
-  const route = await orAborted(routeOf(claim.address, options.route), stop);
+  const route = await findRoute(claim.address, options.route, stop);
   if (route === 'aborted') return { kind: 'aborted' };
   const verdict =
     route.kind === 'hosts'
@@ -41,6 +42,20 @@ export async function attempt(
   if (verdict === 'aborted') return { kind: 'aborted' };
   const at = options.now();
   return { kind: 'tried', record: { at, durationMs: at - startedAt, ...verdict } };
+}
+
+/** DNS questions cannot be called back; their answer is just not waited for. */
+async function findRoute(
+  address: string,
+  options: RouteOptions,
+  stop: AbortSignal,
+): Promise<Route | 'aborted'> {
+  try {
+    return await unlessAborted(routeOf(address, options), stop);
+  } catch (error) {
+    if (stop.aborted) return 'aborted';
+    throw error;
+  }
 }
 
 type Verdict = Omit<AttemptRecord, 'at' | 'durationMs'>;
@@ -118,18 +133,9 @@ function targetsOf({ hosts }: Extract<Route, { kind: 'hosts' }>, port: number): 
 }
 
 function outgoingOf(claim: Claim, body: Buffer): Outgoing {
-  const message = Buffer.concat([claim.prefix, body]);
+  const message = Buffer.concat([claim.signatures, claim.prefix, body]);
   const eightBit = !isAscii(message);
   const end = message.indexOf('\r\n\r\n');
   const utf8Header = eightBit && !isAscii(end === -1 ? message : message.subarray(0, end));
   return { from: claim.returnPath, to: claim.address, message, utf8Header, eightBit };
-}
-
-/** DNS questions cannot be called back; their answer is just not waited for. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => resolve('aborted');
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

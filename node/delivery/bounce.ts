@@ -12,7 +12,7 @@ import { composeDsn } from './dsn.ts';
 export type DsnOptions = {
   /** The domain's forward-to, confirmed by its owner; undefined without one. */
   recipientFor(domain: string): string | undefined;
-  /** @returns header lines to prepend, with the pool domain's signature. @throws when it cannot be signed */
+  /** @returns the pool domain's signature, as header lines. @throws when it cannot be signed */
   seal(message: Buffer, queueId: string): Promise<Buffer>;
   /** Header From. */
   from: string;
@@ -48,10 +48,11 @@ export async function bounceMessage(
     reply: cause.reply,
     remoteMta: cause.host,
     lastAttemptAt: cause.at,
-    original: Buffer.concat([claim.prefix, body]),
+    original: Buffer.concat([claim.signatures, claim.prefix, body]),
   });
   const queueId = newQueueId(() => now);
-  const prefix = await dsn.seal(message, queueId);
+  const signatures = await dsn.seal(message, queueId);
+  const recipient = { id: recipientId(queueId, 1), address: to, returnPath: '' };
   return {
     queueId,
     kind: 'dsn',
@@ -62,7 +63,7 @@ export async function bounceMessage(
     receivedAt: now,
     expiresAt: now + context.lifetimeMs,
     body: message,
-    recipients: [{ id: recipientId(queueId, 1), address: to, returnPath: '', prefix }],
+    recipients: [{ ...recipient, signatures, signedAt: now, prefix: Buffer.alloc(0) }],
     caps: [],
   };
 }

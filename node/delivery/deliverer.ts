@@ -2,8 +2,8 @@
  * Takes due recipients from the spool, tries them, and writes back what became of them.
  *
  * Promise: a claimed recipient is settled, or given back; neither a failure of ours nor a stop loses it.
- * A bounce and its DSN are one commit. A site has at most `perSite` tries at once, so a slow one does
- * not hold up the others. Wakes on each commit of the spool and at the next due time, polls nothing.
+ * A bounce and its DSN are one commit. A recipient domain has at most `perDomain` tries at once, so a slow
+ * one does not hold up the others. Wakes on each commit of the spool and at the next due time, polls nothing.
  *
  * In numbered steps: (1) due() claims, (2) attempt.ts speaks to the destination, (3) schedule.ts says
  * when again, (4) bounce.ts makes the DSN if never, (5) settle() commits it all.
@@ -12,11 +12,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { addressAllowed } from '../../appview/identity/address.ts';
 import type { Resolver } from '../resolver.ts';
+import { defaultLifetimeMs } from '../spool/message.ts';
 import type { AttemptRecord, Claim, NextState, Settlement, Spool } from '../spool/spool.ts';
 import { type AttemptOptions, attempt } from './attempt.ts';
 import { bounceMessage, type DsnOptions } from './bounce.ts';
 import { defaultTimeouts, type Timeouts, type TlsPolicy } from './client.ts';
-import { defaultLifetimeMs, defaultRetryMinutes, nextTryAt } from './schedule.ts';
+import { defaultRetryMinutes, nextTryAt, ownFailureWait } from './schedule.ts';
 
 export type DelivererOptions = {
   spool: Spool;
@@ -34,7 +35,7 @@ export type DelivererOptions = {
   lifetimeMs?: number;
   timeouts?: Partial<Timeouts>;
   /** Tries at once. Default 50 in all, 5 a recipient domain. */
-  concurrency?: { total: number; perSite: number };
+  concurrency?: { total: number; perDomain: number };
   /** How long in-flight tries may finish at a stop. Default 10 s. */
   graceMs?: number;
   log: Logger;
@@ -42,7 +43,7 @@ export type DelivererOptions = {
   now: () => number;
 };
 
-const defaultConcurrency = { total: 50, perSite: 5 };
+const defaultConcurrency = { total: 50, perDomain: 5 };
 const defaultGraceMs = 10_000;
 /** Sleeping longer would miss a clock that is set forward. */
 const maxSleepMs = 60_000;
@@ -52,10 +53,10 @@ const maxSettlePauseMs = 60_000;
 export class Deliverer {
   readonly #options: DelivererOptions;
   readonly #attempt: AttemptOptions;
-  readonly #concurrency: { total: number; perSite: number };
+  readonly #concurrency: { total: number; perDomain: number };
   readonly #abort = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  readonly #sites = new Map<string, number>();
+  readonly #domains = new Map<string, number>();
   #state: 'new' | 'running' | 'stopping' = 'new';
   #unsubscribe: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -119,24 +120,26 @@ export class Deliverer {
     }
   }
 
-  /** Claims until there is no room or nothing due that has room at its site. */
+  /** Claims until there is no room or nothing due that has room at its domain. */
   async #fill(): Promise<void> {
     const { spool, now } = this.#options;
     for (;;) {
       const room = this.#concurrency.total - this.#running.size;
       if (room <= 0) return;
-      const claims = await spool.due(room, now(), this.#fullSites());
+      const claims = await spool.due(room, now(), this.#fullDomains());
       if (claims.length === 0) break;
       const excess = claims.filter((claim) => !this.#begin(claim));
       if (excess.length > 0) await spool.release(excess.map((claim) => claim.recipientId));
       if (this.#state !== 'running') return;
     }
-    const next = await spool.nextDueAt(this.#fullSites());
+    const next = await spool.nextDueAt(this.#fullDomains());
     if (next !== undefined) this.#sleep(next - now());
   }
 
-  #fullSites(): string[] {
-    return [...this.#sites].filter(([, tries]) => tries >= this.#concurrency.perSite).map(([site]) => site);
+  #fullDomains(): string[] {
+    return [...this.#domains]
+      .filter(([, tries]) => tries >= this.#concurrency.perDomain)
+      .map(([domain]) => domain);
   }
 
   #sleep(ms: number): void {
@@ -147,22 +150,22 @@ export class Deliverer {
 
   /** @returns false when there is no room for it */
   #begin(claim: Claim): boolean {
-    const tries = this.#sites.get(claim.site) ?? 0;
-    if (this.#state !== 'running' || tries >= this.#concurrency.perSite) return false;
-    this.#sites.set(claim.site, tries + 1);
+    const tries = this.#domains.get(claim.recipientDomain) ?? 0;
+    if (this.#state !== 'running' || tries >= this.#concurrency.perDomain) return false;
+    this.#domains.set(claim.recipientDomain, tries + 1);
     const run = this.#run(claim).finally(() => {
       this.#running.delete(run);
-      this.#leave(claim.site);
+      this.#leave(claim.recipientDomain);
       this.wake();
     });
     this.#running.add(run);
     return true;
   }
 
-  #leave(site: string): void {
-    const tries = this.#sites.get(site)! - 1;
-    if (tries === 0) this.#sites.delete(site);
-    else this.#sites.set(site, tries);
+  #leave(domain: string): void {
+    const tries = this.#domains.get(domain)! - 1;
+    if (tries === 0) this.#domains.delete(domain);
+    else this.#domains.set(domain, tries);
   }
 
   /** Never rejects. */
@@ -175,12 +178,13 @@ export class Deliverer {
     });
   }
 
-  /** @returns undefined when it was aborted by a stop */
+  /** @returns undefined when it was aborted by a stop, or nothing is left to try */
   async #try(claim: Claim): Promise<AttemptRecord | undefined> {
     const { spool, now, log, count } = this.#options;
     try {
       if (claim.expiresAt <= now()) return await this.#expired(claim);
       const body = await spool.body(claim.queueId);
+      if (!body) return this.#gone(claim);
       const tried = await attempt(claim, body, this.#attempt, this.#abort.signal);
       return tried.kind === 'tried' ? tried.record : undefined;
     } catch (error) {
@@ -209,18 +213,27 @@ export class Deliverer {
     };
   }
 
+  /** Finished meanwhile by somebody else, or forgotten: there is nothing to send and nothing to write down. */
+  #gone({ recipientId }: Claim): undefined {
+    this.#options.log.warn({ recipientId }, 'delivery: the recipient is not open any more');
+    this.#options.count('delivery_not_open');
+  }
+
   /**
-   * Writes the outcome down, however long the spool refuses: the destination must not get it twice.
+   * Writes the outcome down, however long the disk refuses: the destination must not get it twice.
    *
-   * @returns false when a stop came first
+   * @returns false when a stop came first, or nothing was to be written
    */
   async #conclude(claim: Claim, record: AttemptRecord): Promise<boolean> {
     const { spool, log, count } = this.#options;
+    // Made once: a DSN is signed, and every round would cost a signature.
+    const settlement = await this.#settlement(claim, record);
+    if (!settlement) return false;
     for (let pauseMs = 1_000; ; pauseMs = Math.min(pauseMs * 2, maxSettlePauseMs)) {
       try {
-        const settlement = await this.#settlement(claim, record);
-        await spool.settle(settlement);
-        this.#report(claim, settlement);
+        const settled = await spool.settle(settlement);
+        if (settled === 'settled') this.#report(claim, settlement);
+        else this.#gone(claim);
         return true;
       } catch (error) {
         log.error({ err: error, recipientId: claim.recipientId }, 'delivery: outcome not stored yet');
@@ -230,15 +243,39 @@ export class Deliverer {
     }
   }
 
-  async #settlement(claim: Claim, record: AttemptRecord): Promise<Settlement> {
+  /** Never rejects. @returns undefined when the message is finished */
+  async #settlement(claim: Claim, record: AttemptRecord): Promise<Settlement | undefined> {
     const { recipientId } = claim;
     const next = this.#next(claim, record);
     if (next.state !== 'bounced') return { recipientId, attempt: record, next };
     const { spool, dsn, hostname, now, lifetimeMs = defaultLifetimeMs } = this.#options;
-    const body = await spool.body(claim.queueId);
-    const bounce = { claim, cause: explained(claim, record), body };
-    const notice = await bounceMessage(bounce, dsn, { hostname, lifetimeMs, now });
-    return { recipientId, attempt: record, next, dsn: notice };
+    try {
+      const body = await spool.body(claim.queueId);
+      if (!body) return this.#gone(claim);
+      const bounce = { claim, cause: explained(claim, record), body };
+      const notice = await bounceMessage(bounce, dsn, { hostname, lifetimeMs, now });
+      return { recipientId, attempt: record, next, dsn: notice };
+    } catch (error) {
+      return this.#bounceLater(claim, record, error as Error);
+    }
+  }
+
+  /**
+   * No bounce without its DSN. The recipient waits for it in the queue and holds no place here; what was
+   * refused may be offered once more meanwhile, since nobody got it.
+   */
+  #bounceLater(claim: Claim, record: AttemptRecord, error: Error): Settlement {
+    const { log, count, now } = this.#options;
+    const { recipientId, receivedAt } = claim;
+    log.error({ err: error, recipientId }, 'delivery: the notice of a bounce could not be made yet');
+    count('delivery_dsn_failures');
+    // Always the same words: repeated for days, it stays one line of the timeline.
+    const summary = 'it bounced, but the notice of that could not be made yet';
+    return {
+      recipientId,
+      attempt: { ...record, outcome: 'deferred', counted: false, recipientInvalid: false, summary },
+      next: { state: 'deferred', at: now() + ownFailureWait({ now: now(), receivedAt }) },
+    };
   }
 
   #next({ attempts, receivedAt, expiresAt }: Claim, { at, outcome, counted }: AttemptRecord): NextState {
@@ -251,10 +288,10 @@ export class Deliverer {
 
   #report(claim: Claim, { next, attempt: record, dsn }: Settlement): void {
     const { log, count } = this.#options;
-    const { queueId, recipientId, site } = claim;
+    const { queueId, recipientId, recipientDomain } = claim;
     const { status, host, durationMs, summary } = record;
     log.info(
-      { queueId, recipientId, site, state: next.state, status, host, durationMs, summary },
+      { queueId, recipientId, recipientDomain, state: next.state, status, host, durationMs, summary },
       'delivery',
     );
     if (next.state === 'bounced' && claim.kind === 'mail') count(dsn ? 'dsns_made' : 'dsns_withheld');

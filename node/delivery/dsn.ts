@@ -9,6 +9,7 @@
  */
 import { isAscii } from 'node:buffer';
 import MimeNode from 'nodemailer/lib/mime-node';
+import { mailDate } from '../mail-date.ts';
 
 export type FailureReport = {
   /** Our host name: Reporting-MTA. */
@@ -46,7 +47,7 @@ export async function composeDsn(report: FailureReport): Promise<Buffer> {
     { key: 'From', value: { name: 'Mail Delivery', address: report.from } },
     { key: 'To', value: report.to },
     { key: 'Subject', value: `Not delivered: mail to ${report.recipient}` },
-    { key: 'Date', value: new Date(report.now).toUTCString().replace('GMT', '+0000') },
+    { key: 'Date', value: mailDate(report.now) },
     // RFC 3834 §5: nobody's vacation notice answers this.
     { key: 'Auto-Submitted', value: 'auto-replied' },
     ...replyTo(header),
@@ -162,8 +163,4 @@ function asciiOnly(text: string): string {
 
 function oneLine(text: string): string {
   return text.replace(/[\r\n]+/g, ' ');
-}
-
-function mailDate(ms: number): string {
-  return new Date(ms).toUTCString().replace('GMT', '+0000');
 }

@@ -10,8 +10,6 @@
 /** Minutes after the try before: six tries in all within 111 minutes. */
 export const defaultRetryMinutes: readonly number[] = [1, 5, 15, 30, 60];
 
-export const defaultLifetimeMs = 4 * 24 * 60 * 60_000;
-
 const minuteMs = 60_000;
 
 export type Tried = {
@@ -36,7 +34,7 @@ function countedWait({ attempts }: Tried, retryMinutes: readonly number[]): numb
   return minutes === undefined ? undefined : minutes * minuteMs;
 }
 
-/** A quarter of the message's age: soon after a blip, seldom through an outage of days. */
-function ownFailureWait({ now, receivedAt }: Tried): number {
+/** Ms: a quarter of the message's age, so soon after a blip, seldom through an outage of days. */
+export function ownFailureWait({ now, receivedAt }: Pick<Tried, 'now' | 'receivedAt'>): number {
   return Math.min(Math.max(Math.floor((now - receivedAt) / 4), minuteMs), 15 * minuteMs);
 }

@@ -38,6 +38,9 @@ export type Event = {
 /** Who may write events. No two databases or machines of one cooperative share a number (0–15). */
 export const outboxes = { node: 0, spool: 1, appview: 2 } as const;
 
+/** The id of an event is at least its time × this. */
+export const idsPerMs = 2048;
+
 /**
  * Ids of one outbox: increasing, unique, below 2^53.
  *
@@ -50,7 +53,7 @@ export const outboxes = { node: 0, spool: 1, appview: 2 } as const;
 export function eventIds(outbox: number, now: () => number, last = 0): () => string {
   if (!Number.isInteger(outbox) || outbox < 0 || outbox > 15)
     throw new RangeError(`outbox ${outbox} is not 0–15`);
-  let ms = Math.floor(last / 2048);
+  let ms = Math.floor(last / idsPerMs);
   let counter = last === 0 ? -1 : last % 128;
   return () => {
     const clock = now();
@@ -61,6 +64,6 @@ export function eventIds(outbox: number, now: () => number, last = 0): () => str
       ms += 1;
       counter = 0;
     }
-    return String(ms * 2048 + outbox * 128 + counter);
+    return String(ms * idsPerMs + outbox * 128 + counter);
   };
 }

@@ -7,6 +7,7 @@
 import { AtpAgent } from '@atproto/api';
 import { l } from '@atproto/lex';
 import { email } from '../../lexicons/index.ts';
+import { normalizeDomain } from './domain-name.ts';
 
 export type AttestRequest = {
   /** Base URL of the member's PDS. */
@@ -15,7 +16,7 @@ export type AttestRequest = {
   identifier: string;
   /** An app password is enough. Never logged. */
   password: string;
-  /** A-label form, lower case; becomes the record key. */
+  /** In any spelling; its normal form becomes the record key. */
   domain: string;
   selectors: string[];
   relayMember: boolean;
@@ -25,12 +26,16 @@ export type AttestRequest = {
  * Creates or replaces `email.atmos.attestation/<domain>`.
  *
  * @returns the record's at:// URI, its cid and the DID that holds it
- * @throws XRPCError when the PDS refuses the login or the record; LexValidationError when the record
- *   would break the lexicon (then nothing was sent)
+ * @throws XRPCError when the PDS refuses the login or the record; RangeError for what is no domain and
+ *   LexValidationError when the record would break the lexicon (then nothing was sent)
  */
 export async function attest(request: AttestRequest): Promise<{ did: string; uri: string; cid: string }> {
+  // Readers take only this form: another would be written, and silently count for nothing.
+  const domain = normalizeDomain(request.domain);
+  if (domain === undefined)
+    throw new RangeError(`${request.domain} is not a domain. It looks like reef.example.`);
   const record = email.atmos.attestation.main.build({
-    domain: request.domain,
+    domain,
     dkimSelectors: request.selectors,
     ...(request.relayMember && { relayMember: true }),
     createdAt: l.currentDatetimeString(),
@@ -40,7 +45,7 @@ export async function attest(request: AttestRequest): Promise<{ did: string; uri
   const { data } = await agent.com.atproto.repo.putRecord({
     repo: agent.assertDid,
     collection: record.$type,
-    rkey: request.domain,
+    rkey: domain,
     record,
     // A PDS does not know this lexicon; readers validate for themselves.
     validate: false,
@@ -52,7 +57,11 @@ export async function attest(request: AttestRequest): Promise<{ did: string; uri
 export async function withdraw(request: Omit<AttestRequest, 'selectors' | 'relayMember'>): Promise<void> {
   const agent = await login(request);
   const collection = email.atmos.attestation.main.$type;
-  await agent.com.atproto.repo.deleteRecord({ repo: agent.assertDid, collection, rkey: request.domain });
+  await agent.com.atproto.repo.deleteRecord({
+    repo: agent.assertDid,
+    collection,
+    rkey: normalizeDomain(request.domain) ?? request.domain,
+  });
 }
 
 async function login({ pds, identifier, password }: Pick<AttestRequest, 'pds' | 'identifier' | 'password'>) {

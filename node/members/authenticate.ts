@@ -7,7 +7,7 @@
  * beyond that the answer is `busy`, not a longer queue.
  */
 import { createHmac, randomBytes } from 'node:crypto';
-import { hashSync, verify } from '@node-rs/bcrypt';
+import * as bcrypt from '@node-rs/bcrypt';
 import { type KeyCredential, keyIdOf } from './api-keys.ts';
 import type { Category } from './category.ts';
 import { normalizeHandle } from './members.ts';
@@ -40,6 +40,8 @@ export type AuthenticatorOptions = {
   maxWaiting?: number;
   /** Default 5 min. */
   rememberMs?: number;
+  /** One bcrypt. Default: a real one; tests count them. */
+  verify?: (password: string, hash: string) => Promise<boolean>;
 };
 
 const maxRemembered = 10_000;
@@ -51,12 +53,15 @@ export class Authenticator {
   readonly #nobody: string;
   readonly #remembered = new Map<string, number>();
   readonly #underway = new Map<string, Promise<boolean>>();
-  readonly #waiting: (() => void)[] = [];
+  /** Checks against a key that exists go first: whoever only guesses cannot shut members out. */
+  readonly #waitingMembers: (() => void)[] = [];
+  readonly #waitingStrangers: (() => void)[] = [];
   #running = 0;
 
   constructor(options: AuthenticatorOptions) {
-    this.#options = { bcryptCost: 10, concurrency: 2, maxWaiting: 64, rememberMs: 300_000, ...options };
-    this.#nobody = hashSync(randomBytes(32).toString('base64'), this.#options.bcryptCost);
+    const defaults = { bcryptCost: 10, concurrency: 2, maxWaiting: 64, rememberMs: 300_000 };
+    this.#options = { ...defaults, verify: bcrypt.verify, ...options };
+    this.#nobody = bcrypt.hashSync(randomBytes(32).toString('base64'), this.#options.bcryptCost);
   }
 
   /** @param user DID or handle; @param password an API key */
@@ -71,6 +76,11 @@ export class Authenticator {
     return { kind: 'authenticated', principal: { did, keyId: credential.keyId, defaultCategory } };
   }
 
+  /** For a session that outlives its login: is the key that it used still good? */
+  isLive({ keyId }: Principal): boolean {
+    return this.#options.credentials.credential(keyId) !== undefined;
+  }
+
   #answer(answer: Exclude<Authentication, { kind: 'authenticated' }>): Authentication {
     this.#options.count('auth_refused', answer.kind);
     return answer;
@@ -83,23 +93,23 @@ export class Authenticator {
     if (credential && this.#isRemembered(tag)) return true;
     const underway = this.#underway.get(tag);
     if (underway) return underway;
-    if (this.#running >= this.#options.concurrency && this.#waiting.length >= this.#options.maxWaiting)
-      return 'busy';
-    const check = this.#verify(password, against).finally(() => this.#underway.delete(tag));
+    const queue = credential ? this.#waitingMembers : this.#waitingStrangers;
+    if (this.#running >= this.#options.concurrency && queue.length >= this.#options.maxWaiting) return 'busy';
+    const check = this.#verify(password, against, queue).finally(() => this.#underway.delete(tag));
     this.#underway.set(tag, check);
     const isRight = await check;
     if (isRight && credential) this.#remember(tag, credential.keyId);
     return isRight;
   }
 
-  async #verify(password: string, against: string): Promise<boolean> {
+  async #verify(password: string, against: string, queue: (() => void)[]): Promise<boolean> {
     if (this.#running < this.#options.concurrency) this.#running += 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else await new Promise<void>((resolve) => queue.push(resolve));
     try {
-      return await verify(password, against);
+      return await this.#options.verify(password, against);
     } finally {
       // The place passes straight to the longest waiting: freed first, a newcomer could take it too.
-      const next = this.#waiting.shift();
+      const next = this.#waitingMembers.shift() ?? this.#waitingStrangers.shift();
       if (next) next();
       else this.#running -= 1;
     }

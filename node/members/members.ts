@@ -50,7 +50,10 @@ export type DnsRecord = { type: 'MX' | 'TXT'; name: string; value: string };
 export type EnrolmentRefusal =
   | { kind: 'invalid-did'; did: string }
   | { kind: 'invalid-domain'; domain: string }
+  | { kind: 'invalid-handle'; handle: string }
   | { kind: 'domain-taken'; domain: string }
+  /** The pool domain signs for everyone and is nobody's. */
+  | { kind: 'pool-domain'; domain: string }
   | { kind: 'too-many-domains'; limit: number };
 
 export type MembersOptions = {
@@ -70,7 +73,8 @@ export type MembersOptions = {
   bcryptCost?: number;
 };
 
-const didSyntax = /^did:[a-z]+:[A-Za-z0-9._:%-]{1,240}$/;
+/** Of the DIDs that may enrol and log in. */
+export const didSyntax = /^did:[a-z]+:[A-Za-z0-9._:%-]{1,240}$/;
 
 export class Members {
   readonly #db: Database.Database;
@@ -99,6 +103,8 @@ export class Members {
     const { did, relay } = request;
     if (!didSyntax.test(did)) return { kind: 'invalid-did', did };
     const handle = request.handle ? normalizeHandle(request.handle) : null;
+    // https://atproto.com/specs/handle: a domain name.
+    if (handle !== null && normalizeDomain(handle) !== handle) return { kind: 'invalid-handle', handle };
     const upsert = (): unknown =>
       this.#db
         .prepare(
@@ -272,6 +278,8 @@ export class Members {
   }
 
   #refusal(did: string, names: ReadonlySet<string>): EnrolmentRefusal | undefined {
+    const { poolDomain } = this.#options;
+    if (names.has(poolDomain)) return { kind: 'pool-domain', domain: poolDomain };
     const taken = [...names].find((name) => this.ownerOf(name) !== undefined);
     if (taken !== undefined) return { kind: 'domain-taken', domain: taken };
     const limit = this.#options.domainsPerMember;

@@ -21,4 +21,14 @@ export class ByteBudget {
   release(octets: number): void {
     this.#used -= octets;
   }
+
+  /** Takes octets for something that ends in more than one way. @returns what gives them back, once however often called */
+  hold(octets: number): (() => void) | undefined {
+    if (!this.take(octets)) return undefined;
+    let held = octets;
+    return () => {
+      this.release(held);
+      held = 0;
+    };
+  }
 }

@@ -5,6 +5,7 @@
  * recipient; signatures go on top of them (signing.ts).
  */
 import { createHash } from 'node:crypto';
+import { mailDate } from '../mail-date.ts';
 import type { Category } from '../members/category.ts';
 import { fieldsNamed, type Message, withoutFields } from './message.ts';
 
@@ -38,7 +39,7 @@ export type Prefix = {
 
 /** @returns whole header lines, each ended by CR LF */
 export function prefixOf(o: Prefix): Buffer {
-  const date = formatDate(o.receivedAt);
+  const date = mailDate(o.receivedAt);
   const lines = [
     // Without the client's address: where a member's users sit is nobody's business (RFC 6409 §8.1 lets us).
     `Received: by ${o.hostname} with ${o.protocol} id ${o.queueId};\r\n\t${date}`,
@@ -51,11 +52,6 @@ export function prefixOf(o: Prefix): Buffer {
   if (fieldsNamed(o.message.fields, 'message-id').length === 0)
     lines.push(`Message-ID: <${o.queueId}@${o.domain}>`);
   return Buffer.from(`${lines.join('\r\n')}\r\n`);
-}
-
-/** RFC 5322 §3.3, in UTC. */
-export function formatDate(unixMs: number): string {
-  return new Date(unixMs).toUTCString().replace('GMT', '+0000');
 }
 
 /**

@@ -13,14 +13,24 @@ import type { Logger } from 'pino';
 import { type Problem, problem } from '../errors.ts';
 import type { Authentication, Principal } from '../members/authenticate.ts';
 import { newQueueId, recipientId } from '../spool/ids.ts';
-import type { Accepted, Cap, NewMessage, NewRecipient } from '../spool/message.ts';
+import {
+  type Accepted,
+  type Cap,
+  defaultLifetimeMs,
+  type NewMessage,
+  type NewRecipient,
+} from '../spool/message.ts';
 import type { Admission, Admitted } from './admission.ts';
 import { prefixOf, strip } from './compose.ts';
 import type { ReturnPaths } from './return-path.ts';
 import type { Signed } from './signing.ts';
 
 /** What the protocols ask before they come here. */
-export type Authenticate = { authenticate(user: string, password: string): Promise<Authentication> };
+export type Authenticate = {
+  authenticate(user: string, password: string): Promise<Authentication>;
+  /** False once the key of an open session was revoked. */
+  isLive(principal: Principal): boolean;
+};
 
 /** What intake needs of the spool. */
 export type Queue = {
@@ -60,15 +70,13 @@ export type IntakeOptions = {
   count: (what: string, reason?: string) => void;
 };
 
-const fourDaysMs = 4 * 86_400_000;
-
 export class Intake {
   readonly admission: Admission;
   readonly #options: Required<IntakeOptions>;
 
   constructor(options: IntakeOptions) {
     this.admission = options.admission;
-    this.#options = { lifetimeMs: fourDaysMs, ...options };
+    this.#options = { lifetimeMs: defaultLifetimeMs, ...options };
   }
 
   /** @throws CorruptState when our own keys or members do not read; never for what the member sent */
@@ -99,9 +107,9 @@ export class Intake {
     const recipients: NewRecipient[] = [];
     for (const [index, address] of submission.recipients.entries()) {
       const id = recipientId(queueId, index + 1);
-      const prefix = await this.#signedPrefix(submission, admitted, { queueId, id, receivedAt, body });
-      if (!prefix) return undefined;
-      recipients.push({ id, address, returnPath: this.#options.returnPaths.of(id), prefix });
+      const lines = await this.#signedLines(submission, admitted, { queueId, id, receivedAt, body });
+      if (!lines) return undefined;
+      recipients.push({ id, address, returnPath: this.#options.returnPaths.of(id), ...lines });
     }
     return {
       queueId,
@@ -118,11 +126,11 @@ export class Intake {
     };
   }
 
-  async #signedPrefix(
+  async #signedLines(
     { principal, protocol }: Submission,
     { message, domain, category }: Admitted,
     o: { queueId: string; id: string; receivedAt: number; body: Buffer },
-  ): Promise<Buffer | undefined> {
+  ): Promise<Pick<NewRecipient, 'signatures' | 'signedAt' | 'prefix'> | undefined> {
     const { hostname, poolDomain, signer, log } = this.#options;
     const prefix = prefixOf({
       message,
@@ -137,7 +145,7 @@ export class Intake {
       receivedAt: o.receivedAt,
     });
     const signed = await signer.sign(Buffer.concat([prefix, o.body]), domain);
-    if (signed.kind === 'signed') return Buffer.concat([signed.header, prefix]);
+    if (signed.kind === 'signed') return { signatures: signed.header, signedAt: signed.signedAt, prefix };
     log.error({ domain, reason: signed.reason }, 'a message could not be signed, so it was not taken');
     return undefined;
   }

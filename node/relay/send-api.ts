@@ -2,8 +2,9 @@
  * `POST /v1/send`: the same road as SMTP, for programs that have no MIME of their own.
  *
  * Promise: 200 only after the commit, with one entry for each recipient, `accepted` or `rejected`.
- * Credentials are judged before the body is read. The message is composed by nodemailer, which may read
- * neither files nor addresses here, and then passes admission like any other.
+ * Credentials are judged before the body is read, and a body is read only when the byte budget has room
+ * for it. The message is composed by nodemailer, which may read neither files nor addresses here, and then
+ * passes admission like any other.
  */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import MailComposer from 'nodemailer/lib/mail-composer';
@@ -12,6 +13,8 @@ import { z } from 'zod';
 import { httpBody, type Problem, problem } from '../errors.ts';
 import type { Principal } from '../members/authenticate.ts';
 import { categories } from '../members/category.ts';
+import { didSyntax } from '../members/members.ts';
+import type { ByteBudget } from './byte-budget.ts';
 import { decodeWords } from './encoded-words.ts';
 import type { Authenticate, Intake } from './intake.ts';
 import { internalError } from './internal-error.ts';
@@ -20,6 +23,8 @@ import { type Mailbox, parseMailboxes } from './mailbox.ts';
 export type SendApiOptions = {
   authenticator: Authenticate;
   intake: Intake;
+  /** Shared with the SMTP listeners. */
+  budget: ByteBudget;
   /** Recipients of one request. Default 100. */
   maxRecipients?: number;
   now: () => number;
@@ -32,7 +37,6 @@ export type SendAnswer = {
 };
 
 const bodyLimit = 1024 * 1024;
-const didSyntax = /^did:[a-z]+:[A-Za-z0-9._:%-]{1,240}$/;
 
 const line = (max: number) =>
   z
@@ -85,9 +89,41 @@ export function sendApi(o: SendApiOptions): (app: FastifyInstance) => Promise<vo
   return async (app) => {
     app.decorateRequest('principal');
     app.addHook('onRequest', async (req) => req.setDecorator('principal', await authenticate(o, req)));
+    app.decorateRequest('hold');
+    app.addHook('preParsing', async (req, reply) => {
+      req.setDecorator('hold', hold(o.budget, req, reply));
+    });
     app.setErrorHandler((error: Error, _req, reply) => answerError(o, error, reply));
-    app.post('/v1/send', { bodyLimit }, (req) => send(o, req.getDecorator<Principal>('principal'), req.body));
+    app.post('/v1/send', { bodyLimit }, (req) => {
+      const work = () => send(o, req.getDecorator<Principal>('principal'), req.body);
+      return whileHeld(req.getDecorator<Hold>('hold'), work);
+    });
   };
+}
+
+type Hold = { isWorking: boolean; release: () => void };
+
+/** Before the first octet of the body is read. @throws Refusal */
+function hold(budget: ByteBudget, req: FastifyRequest, reply: FastifyReply): Hold {
+  const declared = Number(req.headers['content-length'] ?? bodyLimit);
+  const release = budget.hold(Math.min(declared || 0, bodyLimit));
+  if (!release) throw new Refusal(problem('QUEUE_FULL'));
+  const held = { isWorking: false, release };
+  // A body that does not parse and a client that goes away never reach the handler.
+  reply.raw.once('close', () => {
+    if (!held.isWorking) release();
+  });
+  return held;
+}
+
+/** A client that went away leaves its message in memory until the work on it has ended. */
+async function whileHeld<T>(held: Hold, work: () => Promise<T>): Promise<T> {
+  held.isWorking = true;
+  try {
+    return await work();
+  } finally {
+    held.release();
+  }
 }
 
 /** @throws Refusal */

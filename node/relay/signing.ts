@@ -19,8 +19,8 @@ export type SigningKey = {
 };
 
 export type Signed =
-  /** Whole header lines, each ended by CR LF, to be put before the message. */
-  | { kind: 'signed'; header: Buffer }
+  /** Whole header lines, each ended by CR LF, to be put before the message; their time in Unix ms. */
+  | { kind: 'signed'; header: Buffer; signedAt: number }
   /** For the log. */
   | { kind: 'failed'; reason: string };
 
@@ -92,10 +92,11 @@ export class Signer {
   }
 
   async #signWith(message: Buffer, keys: readonly SigningKey[]): Promise<Signed> {
+    const signedAt = this.#options.now();
     try {
       const { signatures, errors } = await dkimSign(message, {
         canonicalization: 'relaxed/relaxed',
-        signTime: new Date(this.#options.now()),
+        signTime: new Date(signedAt),
         headerList: signedFields,
         signatureData: keys.map(({ domain, selector, algorithm, privateKey }) => ({
           signingDomain: domain,
@@ -109,7 +110,7 @@ export class Signer {
       const made = signatures.match(/^DKIM-Signature:/gim)?.length ?? 0;
       if (made !== keys.length)
         return { kind: 'failed', reason: `${made} of ${keys.length} signatures made` };
-      return { kind: 'signed', header: Buffer.from(signatures) };
+      return { kind: 'signed', header: Buffer.from(signatures), signedAt };
     } catch (error) {
       return { kind: 'failed', reason: (error as Error).message };
     }

@@ -195,8 +195,11 @@ export class SubmissionServer {
   #sender(session: SMTPServerSession, address: string): void {
     if (!session.secure) throw new SmtpRefusal(problem('TLS_REQUIRED'));
     if (!session.user) throw new SmtpRefusal(problem('AUTH_REQUIRED'));
-    const { admission } = this.#options.intake;
-    const { did } = session.user as Principal;
+    const { intake, authenticator } = this.#options;
+    const { admission } = intake;
+    const principal = session.user as Principal;
+    const { did } = principal;
+    if (!authenticator.isLive(principal)) throw new SmtpRefusal(problem('AUTH_FAILED'));
     const refused = admission.member(did) ?? admission.sender(did, address);
     if (refused) throw new SmtpRefusal(refused.problem);
   }

@@ -26,10 +26,10 @@ export class Lookup {
     this.#events = db.prepare('SELECT body FROM event WHERE id > ? ORDER BY id LIMIT ?');
   }
 
-  /** @throws CorruptState when the body of an unfinished message is missing; Error for any other message */
-  body(queueId: string): Buffer {
+  /** @returns undefined for a finished or unknown message. @throws CorruptState when an open one has lost its body */
+  body(queueId: string): Buffer | undefined {
     const message = this.#message.get(queueId) as MessageRow | undefined;
-    if (!message || message.open === 0) throw new Error(`message ${queueId} has no body any more`);
+    if (!message || message.open === 0) return undefined;
     if (message.in_file) return this.#fileBody(queueId);
     const row = this.#body.get(queueId) as { bytes: ArrayBuffer } | undefined;
     if (!row) throw new CorruptState(`the spool lost the body of ${queueId}. Restore it from a backup.`);

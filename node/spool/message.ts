@@ -15,9 +15,16 @@ export type NewRecipient = {
   address: string;
   /** Envelope sender on the wire; '' for a DSN. */
   returnPath: string;
-  /** Header lines put before the body for this recipient, each ended by CR LF. */
+  /** What goes out is `signatures`, `prefix`, body. Header lines, each ended by CR LF; may be empty. */
+  signatures: Buffer;
+  /** Unix ms of the signatures: apart from the rest, so that they can be made anew when they grow old. */
+  signedAt: number;
+  /** Header lines that were put before the body for this recipient, each ended by CR LF; may be empty. */
   prefix: Buffer;
 };
+
+/** From acceptance to the DSN, unless someone asks for less. */
+export const defaultLifetimeMs = 4 * 24 * 60 * 60_000;
 
 export type NewMessage = {
   /** From newQueueId(); a repeated id is refused. */
@@ -54,6 +61,9 @@ export type Accepted =
   /** Nothing is stored; the same message may be offered again. `reason` is for the log, not for the peer. */
   | { kind: 'failed'; reason: string };
 
+/** `not-open`: nothing happened, since the recipient is terminal or forgotten; its claim is gone. */
+export type Settled = 'settled' | 'not-open';
+
 /** A recipient handed out for one try. It is nobody else's until settle() or release(). */
 export type Claim = {
   recipientId: string;
@@ -62,9 +72,12 @@ export type Claim = {
   did: string;
   domain: string;
   address: string;
-  /** The address's domain in lower case. */
-  site: string;
+  /** Of the address, in lower case. */
+  recipientDomain: string;
   returnPath: string;
+  /** On the wire: `signatures`, `prefix`, body. */
+  signatures: Buffer;
+  signedAt: number;
   prefix: Buffer;
   /** Tries so far that counted against the schedule. */
   attempts: number;

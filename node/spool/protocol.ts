@@ -1,17 +1,18 @@
 /** What the two threads of the spool say to each other. */
 import type { Event } from '../enforcement/events.ts';
 import type { CrashPoint } from './crash.ts';
-import type { Accepted, Claim, MessageStatus, NewMessage, Settlement } from './message.ts';
+import type { Accepted, Claim, MessageStatus, NewMessage, Settled, Settlement } from './message.ts';
 
 /** Each method once: the main thread asks with its arguments, the worker answers with its result. */
 export type Calls = {
   accept(message: NewMessage): Accepted;
-  settle(settlement: Settlement): undefined;
+  settle(settlement: Settlement): Settled;
   forgetEvents(through: string): undefined;
-  due(limit: number, now: number, exceptSites: readonly string[]): Claim[];
+  housekeep(): undefined;
+  due(limit: number, now: number, exceptDomains: readonly string[]): Claim[];
   release(recipientIds: readonly string[]): undefined;
-  nextDueAt(exceptSites: readonly string[]): number | undefined;
-  body(queueId: string): Uint8Array;
+  nextDueAt(exceptDomains: readonly string[]): number | undefined;
+  body(queueId: string): Uint8Array | undefined;
   message(queueId: string): MessageStatus | undefined;
   eventsAfter(id: string, limit: number): Event[];
   close(): undefined;

@@ -32,15 +32,39 @@ export const spoolMigrations: readonly Migration[] = [
         id TEXT PRIMARY KEY,            -- '<queue_id>.<n>'
         queue_id TEXT NOT NULL REFERENCES message (queue_id) ON DELETE CASCADE,
         address TEXT NOT NULL,
-        site TEXT NOT NULL,             -- the address's domain in lower case
+        recipient_domain TEXT NOT NULL, -- of the address, in lower case
         return_path TEXT NOT NULL,
+        signatures BLOB NOT NULL,       -- empty once terminal
+        signed_at INTEGER NOT NULL,
         prefix BLOB NOT NULL,           -- empty once terminal
         state TEXT NOT NULL,            -- states.ts
         attempts INTEGER NOT NULL,      -- that counted
         next_at INTEGER                 -- null when terminal
       ) STRICT;
       CREATE INDEX recipient_of_message ON recipient (queue_id);
-      CREATE INDEX recipient_due ON recipient (next_at, site) WHERE next_at IS NOT NULL;
+      CREATE INDEX recipient_due ON recipient (recipient_domain, next_at) WHERE next_at IS NOT NULL;
+
+      -- When the first of each domain is due, so that nobody has to look through the backlog of a domain
+      -- that takes nothing now. Kept by the triggers alone.
+      CREATE TABLE domain_queue (
+        recipient_domain TEXT PRIMARY KEY,
+        next_at INTEGER NOT NULL
+      ) STRICT, WITHOUT ROWID;
+      CREATE INDEX domain_queue_due ON domain_queue (next_at);
+
+      CREATE TRIGGER recipient_queued AFTER INSERT ON recipient WHEN NEW.next_at IS NOT NULL BEGIN
+        INSERT INTO domain_queue (recipient_domain, next_at) VALUES (NEW.recipient_domain, NEW.next_at)
+          ON CONFLICT (recipient_domain) DO UPDATE SET next_at = excluded.next_at
+          WHERE excluded.next_at < next_at;
+      END;
+      -- Rows are deleted only when they are terminal, and those left the queue by this update.
+      CREATE TRIGGER recipient_moved AFTER UPDATE OF next_at ON recipient BEGIN
+        DELETE FROM domain_queue WHERE recipient_domain = NEW.recipient_domain;
+        INSERT INTO domain_queue (recipient_domain, next_at)
+          SELECT recipient_domain, next_at FROM recipient
+          WHERE recipient_domain = NEW.recipient_domain AND next_at IS NOT NULL
+          ORDER BY next_at LIMIT 1;
+      END;
 
       CREATE TABLE attempt (
         id INTEGER PRIMARY KEY,

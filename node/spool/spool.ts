@@ -14,7 +14,7 @@ import type { Logger } from 'pino';
 import { CorruptState } from '../../appview/database.ts';
 import type { Event } from '../enforcement/events.ts';
 import type { CrashPoint } from './crash.ts';
-import type { Accepted, Claim, MessageStatus, NewMessage, Settlement } from './message.ts';
+import type { Accepted, Claim, MessageStatus, NewMessage, Settled, Settlement } from './message.ts';
 import type { CallName, Calls, Reply, Request, WorkerOptions } from './protocol.ts';
 
 export type {
@@ -28,6 +28,7 @@ export type {
   NewRecipient,
   NextState,
   RecipientStatus,
+  Settled,
   Settlement,
 } from './message.ts';
 
@@ -47,6 +48,8 @@ export type SpoolOptions = {
 type Pending = { resolve: (value: never) => void; reject: (error: Error) => void };
 
 const thirtyDaysMs = 30 * 24 * 60 * 60_000;
+/** Commits clean up by themselves; this is for a spool without any. */
+const housekeepingEveryMs = 60_000;
 
 export class Spool {
   readonly #worker: Worker;
@@ -55,6 +58,7 @@ export class Spool {
   readonly #onFatal: (error: Error) => void;
   readonly #pending = new Map<number, Pending>();
   readonly #listeners = new Set<() => void>();
+  readonly #housekeeping: NodeJS.Timeout;
   #lastId = 0;
   /** Why nothing more is taken; undefined while the thread serves. */
   #ended: Error | undefined;
@@ -67,6 +71,8 @@ export class Spool {
     worker.on('message', (reply: Reply) => this.#receive(reply));
     worker.on('error', (error: Error) => this.#die(error));
     worker.on('exit', () => this.#die(new Error('the spool thread ended')));
+    this.#housekeeping = setInterval(() => this.#housekeep(), housekeepingEveryMs);
+    this.#housekeeping.unref();
   }
 
   /**
@@ -99,37 +105,41 @@ export class Spool {
   /**
    * Claims up to `limit` recipients whose time has come, longest due first.
    *
-   * @param exceptSites recipient domains in lower case that have no room for another try now
+   * @param exceptDomains recipient domains in lower case that have no room for another try now
    */
-  async due(limit: number, now: number, exceptSites: readonly string[] = []): Promise<Claim[]> {
-    const claims = await this.#call('due', [limit, now, exceptSites]);
-    return claims.map((claim) => ({ ...claim, prefix: asBuffer(claim.prefix) }));
+  async due(limit: number, now: number, exceptDomains: readonly string[] = []): Promise<Claim[]> {
+    const claims = await this.#call('due', [limit, now, exceptDomains]);
+    return claims.map((claim) => ({
+      ...claim,
+      signatures: asBuffer(claim.signatures),
+      prefix: asBuffer(claim.prefix),
+    }));
   }
 
   /** Unix ms at which due() has something to give, past or future; undefined when it never will. */
-  nextDueAt(exceptSites: readonly string[] = []): Promise<number | undefined> {
-    return this.#call('nextDueAt', [exceptSites]);
+  nextDueAt(exceptDomains: readonly string[] = []): Promise<number | undefined> {
+    return this.#call('nextDueAt', [exceptDomains]);
   }
 
-  /** The message without the prepended lines. Rejects when its last recipient is terminal. */
-  async body(queueId: string): Promise<Buffer> {
-    return asBuffer(await this.#call('body', [queueId]));
+  /** The message without the prepended lines; undefined when its last recipient is terminal. */
+  async body(queueId: string): Promise<Buffer | undefined> {
+    const bytes = await this.#call('body', [queueId]);
+    return bytes && asBuffer(bytes);
   }
 
   /**
-   * Ends a claim with its outcome, on disk when resolved.
+   * Ends a claim with its outcome, on disk when resolved with `settled`.
    *
+   * `not-open`: nothing was stored and never will be, the DSN neither; the claim is gone.
    * Rejects when it could not be committed: the claim then stands, and the caller offers it again.
    */
-  async settle(settlement: Settlement): Promise<void> {
+  async settle(settlement: Settlement): Promise<Settled> {
     const { dsn, ...rest } = settlement;
-    if (!dsn) {
-      await this.#call('settle', [rest]);
-      return;
-    }
+    if (!dsn) return this.#call('settle', [rest]);
     const sent = packed(dsn);
-    await this.#call('settle', [{ ...rest, dsn: sent }], buffersOf(sent));
-    this.#announce();
+    const settled = await this.#call('settle', [{ ...rest, dsn: sent }], buffersOf(sent));
+    if (settled === 'settled') this.#announce();
+    return settled;
   }
 
   /** Gives claims back untried; they are due again at once. */
@@ -161,6 +171,7 @@ export class Spool {
   /** Commits what waits, then ends the thread. Claims that are open are due again at the next start. */
   async close(): Promise<void> {
     if (this.#ended) return;
+    clearInterval(this.#housekeeping);
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
     const closed = this.#call('close', []);
     this.#ended = new Error('the spool is closed');
@@ -194,6 +205,7 @@ export class Spool {
 
   /** After close() it is only the expected end. */
   #die(error: Error): void {
+    clearInterval(this.#housekeeping);
     const expected = this.#ended !== undefined;
     this.#ended ??= error;
     for (const { reject } of this.#pending.values()) reject(error);
@@ -201,6 +213,13 @@ export class Spool {
     if (expected) return;
     this.#log.fatal({ err: error }, 'spool: stopped');
     this.#onFatal(error);
+  }
+
+  /** What could not be removed now is removed a minute later. */
+  #housekeep(): void {
+    this.#call('housekeep', []).catch((error: Error) =>
+      this.#log.warn({ err: error }, 'spool: old history not removed'),
+    );
   }
 
   #announce(): void {
@@ -244,7 +263,11 @@ function throwLater(error: Error): void {
  * and posting it would clone all of that.
  */
 function packed(message: NewMessage): NewMessage {
-  const recipients = message.recipients.map((r) => ({ ...r, prefix: exact(r.prefix) }));
+  const recipients = message.recipients.map((r) => ({
+    ...r,
+    signatures: exact(r.signatures),
+    prefix: exact(r.prefix),
+  }));
   return { ...message, body: exact(message.body), recipients };
 }
 
@@ -253,7 +276,7 @@ function exact(bytes: Buffer): Buffer {
 }
 
 function buffersOf(message: NewMessage): ArrayBuffer[] {
-  return [message.body, ...message.recipients.map((r) => r.prefix)].map(
+  return [message.body, ...message.recipients.flatMap((r) => [r.signatures, r.prefix])].map(
     (bytes) => bytes.buffer as ArrayBuffer,
   );
 }

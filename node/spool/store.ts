@@ -7,26 +7,37 @@
  *
  * Synchronous, for the worker thread alone. No clock of its own: each write brings its time.
  */
-import { CorruptState, type Database, transaction } from '../../appview/database.ts';
+import { type Database, isCorruption, transaction } from '../../appview/database.ts';
 import { eventIds, outboxes } from '../enforcement/events.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
-import type { Accepted, AttemptRecord, NewMessage, NewRecipient, NextState, Settlement } from './message.ts';
+import type {
+  Accepted,
+  AttemptRecord,
+  NewMessage,
+  NewRecipient,
+  NextState,
+  Settled,
+  Settlement,
+} from './message.ts';
+import { openStates } from './states.ts';
 import { Usage } from './usage.ts';
 
 /** Bodies above this are files: a row that large would go through the WAL twice. */
 const maxBodyInRow = 256 * 1024;
 const housekeepingEveryMs = 60_000;
-/** Finished messages removed by one commit at most, so that none becomes slow. */
+/** Finished messages removed by one commit at most, so that none becomes slow; the next one goes on. */
 const removedAtOnce = 200;
 
 export type Write =
   | { kind: 'accept'; at: number; message: NewMessage }
   | { kind: 'settle'; at: number; settlement: Settlement }
-  | { kind: 'forget-events'; at: number; through: string };
+  | { kind: 'forget-events'; at: number; through: string }
+  /** Nothing but its time: what is past its retention by then is removed. */
+  | { kind: 'housekeep'; at: number };
 
 /** `refused`: this write alone did not happen; the others of its transaction did. */
-export type Written = { kind: 'done'; value?: Accepted } | { kind: 'refused'; reason: string };
+export type Written = { kind: 'done'; value?: Accepted | Settled } | { kind: 'refused'; reason: string };
 
 type Statement = Database.Statement<unknown[]>;
 type OpenRow = { queue_id: string; kind: string; did: string; domain: string; address: string };
@@ -41,6 +52,7 @@ export class Store {
   readonly #nextEventId: () => string;
   #clock = 0;
   #housekeptAt = Number.NEGATIVE_INFINITY;
+  #isBehind = false;
   /** Body files of the transaction at hand: new ones go if it fails, finished ones when it is done. */
   #written: string[] = [];
   #finished: string[] = [];
@@ -71,6 +83,11 @@ export class Store {
     return results;
   }
 
+  /** More history is past its retention than the last commit could remove. */
+  get isBehind(): boolean {
+    return this.#isBehind;
+  }
+
   #transact(writes: readonly Write[]): Written[] {
     try {
       return transaction(this.#db, () => {
@@ -81,6 +98,8 @@ export class Store {
       });
     } catch (error) {
       this.#usage.forget();
+      // A disk that is full now is not asked again at once.
+      this.#isBehind = false;
       for (const queueId of this.#written) this.#bodies.remove(queueId);
       throw error;
     }
@@ -107,16 +126,17 @@ export class Store {
     }
   }
 
-  #do(write: Write): Accepted | undefined {
+  #do(write: Write): Accepted | Settled | undefined {
     switch (write.kind) {
       case 'accept':
         return this.#accept(write.message);
       case 'settle':
-        this.#settle(write.settlement);
-        return undefined;
+        return this.#settle(write.settlement);
       case 'forget-events':
         // The newest stays: after a restart its id is what the next one must exceed.
         this.#sql.forgetEvents.run(Number(write.through));
+        return undefined;
+      case 'housekeep':
         return undefined;
     }
   }
@@ -164,18 +184,24 @@ export class Store {
   }
 
   #insertRecipient(m: NewMessage, r: NewRecipient): void {
-    const site = r.address.slice(r.address.lastIndexOf('@') + 1).toLowerCase();
-    this.#sql.insertRecipient.run([r.id, m.queueId, r.address, site, r.returnPath, r.prefix, m.receivedAt]);
-    if (m.kind === 'mail') this.#emitAccepted(m, r, site);
+    const domain = r.address.slice(r.address.lastIndexOf('@') + 1).toLowerCase();
+    const lines = [r.signatures, r.signedAt, r.prefix];
+    this.#sql.insertRecipient.run([
+      ...[r.id, m.queueId, r.address, domain, r.returnPath],
+      ...lines,
+      m.receivedAt,
+    ]);
+    if (m.kind === 'mail') this.#emitAccepted(m, r, domain);
   }
 
-  #settle({ recipientId, attempt, next, dsn }: Settlement): void {
+  #settle({ recipientId, attempt, next, dsn }: Settlement): Settled {
     const row = this.#sql.openRecipient.get(recipientId) as OpenRow | undefined;
-    if (!row) throw new Error(`recipient ${recipientId} is not open`);
+    if (!row) return 'not-open';
     const repeated = this.#record(recipientId, attempt);
     this.#move(recipientId, row.queue_id, next, attempt.counted ? 1 : 0);
     if (row.kind === 'mail' && !repeated) this.#emitResult(recipientId, row, attempt, next);
     if (dsn) this.#insert(dsn);
+    return 'settled';
   }
 
   /**
@@ -208,11 +234,11 @@ export class Store {
     else this.#sql.deleteBody.run(queueId);
   }
 
-  #emitAccepted(m: NewMessage, r: NewRecipient, site: string): void {
+  #emitAccepted(m: NewMessage, r: NewRecipient, recipientDomain: string): void {
     this.#emit('relay_attempt', m.did, m.domain, m.queueId, r.id, {
       via: m.via,
       recipient: r.address,
-      recipientDomain: site,
+      recipientDomain,
       size: m.body.length,
     });
   }
@@ -245,17 +271,13 @@ export class Store {
   }
 
   #housekeep(): void {
-    if (Math.abs(this.#clock - this.#housekeptAt) < housekeepingEveryMs) return;
+    const isTime = Math.abs(this.#clock - this.#housekeptAt) >= housekeepingEveryMs;
+    if (!isTime && !this.#isBehind) return;
     this.#housekeptAt = this.#clock;
     this.#usage.trim(this.#clock);
-    this.#sql.removeFinished.run([this.#clock - this.#retainMs, removedAtOnce]);
+    const { changes } = this.#sql.removeFinished.run([this.#clock - this.#retainMs, removedAtOnce]);
+    this.#isBehind = changes === removedAtOnce;
   }
-}
-
-/** What the file system or another program did to our file; going on would only spread it. */
-export function isCorruption(error: unknown): boolean {
-  const code = String((error as { code?: unknown }).code);
-  return error instanceof CorruptState || /^SQLITE_(CORRUPT|NOTADB)/.test(code);
 }
 
 const statements = {
@@ -268,17 +290,19 @@ const statements = {
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   insertBody: 'INSERT INTO body (queue_id, bytes) VALUES (?, ?)',
   insertRecipient: `
-    INSERT INTO recipient (id, queue_id, address, site, return_path, prefix, state, attempts, next_at)
-    VALUES (?, ?, ?, ?, ?, ?, 'accepted', 0, ?)`,
+    INSERT INTO recipient (id, queue_id, address, recipient_domain, return_path,
+      signatures, signed_at, prefix, state, attempts, next_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted', 0, ?)`,
   openRecipient: `
     SELECT r.queue_id, r.address, m.kind, m.did, m.domain FROM recipient r JOIN message m USING (queue_id)
-    WHERE r.id = ? AND r.state IN ('accepted', 'deferred')`,
+    WHERE r.id = ? AND r.state IN (${openStates.map((state) => `'${state}'`).join(', ')})`,
   lastAttempt: 'SELECT id, counted, summary FROM attempt WHERE recipient_id = ? ORDER BY id DESC LIMIT 1',
   insertAttempt: 'INSERT INTO attempt (recipient_id, counted, summary, repeats, body) VALUES (?, ?, ?, 0, ?)',
   repeatAttempt: 'UPDATE attempt SET repeats = repeats + 1, body = ? WHERE id = ?',
   defer: "UPDATE recipient SET state = 'deferred', attempts = attempts + ?, next_at = ? WHERE id = ?",
-  finishRecipient:
-    "UPDATE recipient SET state = ?, attempts = attempts + ?, next_at = NULL, prefix = x'' WHERE id = ?",
+  finishRecipient: `
+    UPDATE recipient SET state = ?, attempts = attempts + ?, next_at = NULL, signatures = x'', prefix = x''
+    WHERE id = ?`,
   closeOne: 'UPDATE message SET open = open - 1 WHERE queue_id = ?',
   openCount: 'SELECT open, in_file FROM message WHERE queue_id = ?',
   finishMessage: 'UPDATE message SET finished_at = ? WHERE queue_id = ?',

@@ -7,14 +7,14 @@
 import { chmodSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { CorruptState, type Database, openDatabase } from '../../appview/database.ts';
+import { CorruptState, type Database, isCorruption, openDatabase } from '../../appview/database.ts';
 import { Bodies } from './bodies.ts';
 import { Claims } from './claims.ts';
 import { crashAt } from './crash.ts';
 import { Lookup } from './lookup.ts';
 import type { Reply, Request, WorkerOptions } from './protocol.ts';
 import { spoolMigrations } from './schema.ts';
-import { isCorruption, Store, type Write, type Written } from './store.ts';
+import { Store, type Write, type Written } from './store.ts';
 
 type Waiting = { id: number; write: Write };
 
@@ -49,19 +49,29 @@ class SpoolThread {
 
   #enqueue(waiting: Waiting): void {
     this.#waiting.push(waiting);
+    this.#schedule();
+  }
+
+  #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     // After the messages that are already here: they join the group.
-    setImmediate(() => orDie(() => this.#flush()));
+    setImmediate(() => orDie(() => this.#db.open && this.#flush()));
   }
 
   #flush(): void {
     this.#scheduled = false;
-    while (this.#waiting.length > 0) {
-      const group = this.#waiting.splice(0, maxGroup);
-      const results = this.#commit(group.map(({ write }) => write));
-      for (const [index, { id, write }] of group.entries()) this.#conclude(id, write, results[index]!);
-    }
+    do this.#commitGroup();
+    while (this.#waiting.length > 0);
+    // A turn later, so that old history is removed between the writes and not before them.
+    if (this.#store.isBehind) this.#schedule();
+  }
+
+  /** Without a write in it, it still cleans up. */
+  #commitGroup(): void {
+    const group = this.#waiting.splice(0, maxGroup);
+    const results = this.#commit(group.map(({ write }) => write));
+    for (const [index, { id, write }] of group.entries()) this.#conclude(id, write, results[index]!);
   }
 
   #commit(writes: Write[]): Written[] {
@@ -109,7 +119,7 @@ class SpoolThread {
       case 'eventsAfter':
         return this.#lookup.eventsAfter(...request.args);
       case 'close':
-        this.#flush();
+        if (this.#waiting.length > 0) this.#flush();
         this.#db.close();
         return undefined;
       default:
@@ -127,6 +137,8 @@ function asWrite(request: Request): Write | undefined {
       return { kind: 'settle', at, settlement: request.args[0] };
     case 'forgetEvents':
       return { kind: 'forget-events', at, through: request.args[0] };
+    case 'housekeep':
+      return { kind: 'housekeep', at };
     default:
       return undefined;
   }

@@ -46,11 +46,13 @@ async function accept(spool: Spool): Promise<void> {
 
 function message(): NewMessage {
   const queueId = newQueueId();
-  const prefix = Buffer.alloc(1500, 'X-Header: prepended\r\n');
+  const signatures = Buffer.alloc(1000, 'DKIM-Signature: of this recipient\r\n');
+  const prefix = Buffer.alloc(500, 'X-Header: prepended\r\n');
+  const envelope = { id: recipientId(queueId, 1), address: 'b@else.test', returnPath: 'b@pool.test' };
   return {
     ...{ queueId, kind: 'mail', did: 'did:plc:bench', domain: 'bench.test', via: 'smtp' },
     ...{ mailFrom: 'a@bench.test', receivedAt: Date.now(), expiresAt: Date.now() + 1e9, body, caps: [] },
-    recipients: [{ id: recipientId(queueId, 1), address: 'b@else.test', returnPath: 'b@pool.test', prefix }],
+    recipients: [{ ...envelope, signatures, signedAt: Date.now(), prefix }],
   };
 }
 

@@ -4,7 +4,14 @@ import type { Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { defaultTimeouts, deliver, type Outcome } from '../../node/delivery/client.ts';
 import type { RecipientStatus } from '../../node/spool/spool.ts';
-import { destination, resolverOf, type Script, scripted, world } from '../unit/delivery-fixtures.ts';
+import {
+  destination,
+  firstTry,
+  resolverOf,
+  type Script,
+  scripted,
+  world,
+} from '../unit/delivery-fixtures.ts';
 import { mail } from '../unit/spool-fixtures.ts';
 
 const drop = (socket: Socket) => socket.destroy();
@@ -14,22 +21,19 @@ type Options = NonNullable<Parameters<typeof world>[1]>;
 
 /** One message, one try. */
 async function tried(t: TestContext, options: Options, message = mail()): Promise<RecipientStatus> {
-  const { spool, deliverer, next, recipient } = await world(t, options);
-  await spool.accept(message);
-  const result = next('delivery_results');
-  deliverer.start();
-  await result;
-  await deliverer.stop();
-  return recipient(message.queueId);
+  const here = await world(t, options);
+  const first = await firstTry(here, message);
+  await here.deliverer.stop();
+  return first;
 }
 
 test('a good destination gets the bytes as they came, under TLS, from the return path', async (t) => {
   const { port, received } = await destination(t);
   const body = Buffer.from('From: a@reef.test\r\nSubject: dots\r\n\r\n.\r\n..\r\n.x\r\nno end');
-  const message = mail({ body, prefix: 'X-Atmos-Id: 1\r\n' });
+  const message = mail({ body, signatures: 'DKIM-Signature: 1\r\n', prefix: 'X-Atmos-Id: 1\r\n' });
   const { state, timeline } = await tried(t, { port, tls: 'required' }, message);
   assert.equal(state, 'sent');
-  assert.equal(received[0]!.bytes.toString(), `X-Atmos-Id: 1\r\n${body}\r\n`);
+  assert.equal(received[0]!.bytes.toString(), `DKIM-Signature: 1\r\nX-Atmos-Id: 1\r\n${body}\r\n`);
   assert.deepEqual(
     [received[0]!.from, received[0]!.to, received[0]!.secure],
     ['b-x@harbor.test', 'ann@dest.test', true],

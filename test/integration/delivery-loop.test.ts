@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import { destination, resolverOf, scripted, world } from '../unit/delivery-fixtures.ts';
+import { destination, firstTry, resolverOf, scripted, world } from '../unit/delivery-fixtures.ts';
 import { mail, minute } from '../unit/spool-fixtures.ts';
 
 test('a message accepted later wakes the loop by itself', async (t) => {
@@ -18,7 +18,7 @@ test('a message accepted later wakes the loop by itself', async (t) => {
   }
 });
 
-test('a slow site has its share of tries at once and holds up nobody else', async (t) => {
+test('a slow domain has its share of tries at once and holds up nobody else', async (t) => {
   const waiting: Socket[] = [];
   const slow = await scripted(t, { RCPT: (socket) => void waiting.push(socket) });
   const resolver = resolverOf({ 'slow.test': { a: ['127.0.0.1'] }, 'fast.test': { a: ['127.0.0.2'] } });
@@ -26,7 +26,7 @@ test('a slow site has its share of tries at once and holds up nobody else', asyn
   const crowd = Array.from({ length: 40 }, (_, i) => `u${i}@slow.test`);
   await spool.accept(mail({ to: crowd }));
   await spool.accept(mail({ to: ['a@fast.test'] }));
-  // Nothing listens for the fast site: its answer is a refusal, at once.
+  // Nothing listens for the fast domain: its answer is a refusal, at once.
   const result = next('delivery_results');
   deliverer.start();
   assert.equal(await result, 'deferred');
@@ -45,7 +45,7 @@ test('a stop lets a try finish, and gives back what was not begun', async (t) =>
   const peer = await scripted(t, { '.': (socket) => held.resolve(socket) });
   const { spool, deliverer, recipient } = await world(t, {
     port: peer.port,
-    concurrency: { total: 1, perSite: 1 },
+    concurrency: { total: 1, perDomain: 1 },
   });
   const [first, second] = [mail(), mail()];
   await spool.accept(first);
@@ -80,13 +80,8 @@ test('a try that does not end is given back after the grace, uncounted', async (
 
 test('a body that cannot be read now is tried again later, not lost', async (t) => {
   const { port } = await destination(t);
-  const { spool, deliverer, next, recipient } = await world(t, { port });
-  t.mock.method(spool, 'body', () => Promise.reject(new Error('EIO')), { times: 1 });
-  const message = mail();
-  await spool.accept(message);
-  const result = next('delivery_results');
-  deliverer.start();
-  assert.equal(await result, 'deferred');
-  const { attempts, timeline } = await recipient(message.queueId);
-  assert.deepEqual([attempts, timeline[0]!.summary], [0, 'a failure on our side']);
+  const here = await world(t, { port });
+  t.mock.method(here.spool, 'body', () => Promise.reject(new Error('EIO')), { times: 1 });
+  const { result, attempts, timeline } = await firstTry(here);
+  assert.deepEqual([result, attempts, timeline[0]!.summary], ['deferred', 0, 'a failure on our side']);
 });

@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Resolver } from '../../node/resolver.ts';
-import { destination, everythingHere, resolverOf, scripted, world } from '../unit/delivery-fixtures.ts';
+import {
+  destination,
+  everythingHere,
+  firstTry,
+  resolverOf,
+  scripted,
+  world,
+} from '../unit/delivery-fixtures.ts';
 import { day, mail, minute, start } from '../unit/spool-fixtures.ts';
 
 test('4xx for ever: tries at exactly 0, 1, 6, 21, 51 and 111 minutes, then bounced with a DSN', async (t) => {
@@ -97,13 +104,7 @@ test('after four days it bounces with a DSN, whatever the cause', async (t) => {
 });
 
 test('a refusal of the connection counts', async (t) => {
-  const { spool, deliverer, next, recipient } = await world(t, { port: 1 });
-  const message = mail();
-  await spool.accept(message);
-  const result = next('delivery_results');
-  deliverer.start();
-  assert.equal(await result, 'deferred');
-  const { attempts, timeline } = await recipient(message.queueId);
-  assert.equal(attempts, 1);
+  const { result, attempts, timeline } = await firstTry(await world(t, { port: 1 }));
+  assert.deepEqual([result, attempts], ['deferred', 1]);
   assert.match(timeline[0]!.summary, /ECONNREFUSED/);
 });

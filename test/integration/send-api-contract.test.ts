@@ -1,8 +1,11 @@
 /** `POST /v1/send` as its members know it: one test for each field and code of the public contract. */
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { connect } from 'node:net';
+import { after, type TestContext, test } from 'node:test';
 import fastify from 'fastify';
+import { ByteBudget } from '../../node/relay/byte-budget.ts';
 import { sendApi } from '../../node/relay/send-api.ts';
+import { until } from '../until.ts';
 import { openWorld, orchard, reef, type World, type WorldOptions } from './submission-world.ts';
 
 const world = await openWorld();
@@ -249,11 +252,76 @@ test('a suspended member is 403 MEMBER_SUSPENDED with the reason', async () => {
   assert.match(body.error, /report 7/);
 });
 
-async function openApi(of: World) {
+/** A budget with room for two requests of 1000 octets, and the API on a port. */
+async function openTightApi(t: TestContext, queue?: WorldOptions['queue']) {
+  const here = await openWorld(queue ? { queue } : {});
+  const budget = new ByteBudget(2_500);
+  const app = await openApi(here, budget);
+  const origin = await app.listen({ host: '127.0.0.1', port: 0 });
+  t.after(async () => {
+    await app.close();
+    await here.close();
+  });
+  const body = JSON.stringify({ ...mail, text: 'x'.repeat(900) }).padEnd(1_000);
+  const headers = { 'content-type': 'application/json', ...reefHeaders(here) };
+  const request = async (o: RequestInit & { duplex?: 'half' } = {}) => {
+    const answer = await fetch(`${origin}/v1/send`, { method: 'POST', headers, body, ...o });
+    return { status: answer.status, code: ((await answer.json()) as { code?: string }).code };
+  };
+  return { budget, headers, origin, request };
+}
+
+test('what does not fit into memory beside the others is 503 QUEUE_FULL, and fits when they are done', async (t) => {
+  const held = Promise.withResolvers<void>();
+  const both = Promise.withResolvers<void>();
+  let waiting = 0;
+  const { request } = await openTightApi(t, (spool) => ({
+    accept: async (message) => {
+      waiting += 1;
+      if (waiting === 2) both.resolve();
+      await held.promise;
+      return spool.accept(message);
+    },
+  }));
+  const first = [request(), request()];
+  await both.promise;
+  assert.deepEqual(await request(), { status: 503, code: 'QUEUE_FULL' });
+  held.resolve();
+  for (const { status } of await Promise.all(first)) assert.equal(status, 200);
+  assert.equal((await request()).status, 200);
+});
+
+test('octets are given back whatever becomes of a request', async (t) => {
+  const { budget, headers, origin, request } = await openTightApi(t);
+  assert.equal((await request({ body: '{'.padEnd(2_000) })).status, 400);
+  assert.equal((await request({ body: JSON.stringify({ ...mail, to: 'x' }) })).status, 400);
+  assert.deepEqual(await request({ headers: { ...headers, 'x-atmos-did': 'no' } }), {
+    status: 400,
+    code: 'INVALID_DID',
+  });
+  // A length that is not declared counts as the largest.
+  const stream = new Blob(['{}']).stream();
+  assert.equal((await request({ body: stream, duplex: 'half' })).status, 503);
+  // One goes away in the middle of its body.
+  const { hostname, port } = new URL(origin);
+  const socket = connect(Number(port), hostname);
+  const lines = Object.entries({ ...headers, host: 'x', 'content-length': '2500' });
+  socket.write(`POST /v1/send HTTP/1.1\r\n${lines.map((pair) => pair.join(': ')).join('\r\n')}\r\n\r\n{`);
+  await until('the octets are held', () => !fits(budget, 1));
+  socket.destroy();
+  await until('all octets are back', () => fits(budget, 2_500));
+});
+
+function fits(budget: ByteBudget, octets: number): boolean {
+  const release = budget.hold(octets);
+  release?.();
+  return release !== undefined;
+}
+
+async function openApi(of: World, budget = new ByteBudget(64 * 1024 * 1024)) {
   const app = fastify();
-  await app.register(
-    sendApi({ authenticator: of.authenticator, intake: of.intake, now: of.now, log: of.log }),
-  );
+  const { authenticator, intake, now, log } = of;
+  await app.register(sendApi({ authenticator, intake, budget, now, log }));
   return app;
 }
 

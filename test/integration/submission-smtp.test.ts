@@ -226,7 +226,11 @@ test('our lines say which message and member it is, and not from which address i
   assert.match(prefix, /^Feedback-ID: reef\.test:[0-9a-f]{12}:mfa-otp:harbor\.test\r$/m);
   assert.match(prefix, new RegExp(`^Received: by harbor\\.test with ESMTPSA id ${queueId};`, 'm'));
   assert.doesNotMatch(prefix, /127\.0\.0\.1|client\.test|^Date|^Message-ID/m);
-  assert.equal(prefix.match(/^DKIM-Signature:/gm)?.length, 3);
+  assert.doesNotMatch(prefix, /^DKIM-Signature:/m);
+  const signatures = claim!.signatures.toString();
+  assert.equal(signatures.match(/^DKIM-Signature:/gm)?.length, 3);
+  assert.equal(new Set(signatures.match(/(?<=\bt=)\d+/g)).size, 1);
+  assert.equal(Math.floor(claim!.signedAt / 1000), Number(/\bt=(\d+)/.exec(signatures)![1]));
 });
 
 test('each recipient has its own id, return path and signatures, and is delivered once', async () => {
@@ -244,6 +248,7 @@ test('each recipient has its own id, return path and signatures, and is delivere
   );
   assert.equal(new Set(claims.map(({ returnPath }) => returnPath)).size, 2);
   assert.equal(new Set(claims.map(({ prefix }) => prefix.toString())).size, 2);
+  assert.equal(new Set(claims.map(({ signatures }) => signatures.toString())).size, 2);
   for (const { returnPath } of claims) assert.match(returnPath, /^b-[^@]{1,62}@harbor\.test$/);
 });
 
@@ -290,6 +295,16 @@ test('one session sends several messages, also pipelined', async () => {
     dialogue.write('From: a@reef.test\r\n\r\nb\r\n.\r\n');
     assert.match(await dialogue.reply(), queued);
   }
+  dialogue.close();
+});
+
+test('a key that is revoked sends nothing more, not even in a session that is open', async () => {
+  const { id, key } = await world.members.issueApiKey(reef, 'short-lived');
+  const dialogue = await Dialogue.ready(world.implicit, { user: reef, pass: key });
+  assert.match(await dialogue.say('MAIL FROM:<a@reef.test>'), /^250 /);
+  await dialogue.say('RSET');
+  world.members.revokeApiKey(reef, id);
+  assert.match(await dialogue.say('MAIL FROM:<a@reef.test>'), /^535 5\.7\.8 /);
   dialogue.close();
 });
 

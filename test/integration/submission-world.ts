@@ -131,8 +131,8 @@ export async function openWorld(o: WorldOptions = {}) {
     accepted: async () => {
       const claims = await spool.due(1000, now() + 1);
       const whole = claims.map(async (claim) => {
-        const body = await spool.body(claim.queueId);
-        return { ...claim, body, message: Buffer.concat([claim.prefix, body]) };
+        const body = (await spool.body(claim.queueId))!;
+        return { ...claim, body, message: Buffer.concat([claim.signatures, claim.prefix, body]) };
       });
       await spool.release(claims.map(({ recipientId }) => recipientId));
       return Promise.all(whole);

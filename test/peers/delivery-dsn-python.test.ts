@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { composeDsn } from '../../node/delivery/dsn.ts';
 import { needs } from '../peers.ts';
+import { failureReport } from '../unit/delivery-fixtures.ts';
 
 const program = `
 import email, email.policy, json, sys
@@ -26,23 +27,8 @@ print(json.dumps({
 test('Python reads a DSN as multipart/report with both status groups', {
   skip: needs('python3'),
 }, async () => {
-  const start = Date.UTC(2026, 10, 20, 9);
   const original = 'From: Reef <a@reef.test>\r\nMessage-ID: <1@reef.test>\r\nSubject: Grüße\r\n';
-  const dsn = await composeDsn({
-    reportingMta: 'harbor.test',
-    from: 'mailer-daemon@harbor.test',
-    to: 'owner@elsewhere.test',
-    queueId: '1k7s3cupknapcit0',
-    receivedAt: start,
-    now: start + 60_000,
-    recipient: 'ann@dest.test',
-    status: '5.1.1',
-    summary: 'the destination refused the recipient',
-    reply: '550-5.1.1 The account that you tried to reach\n550 5.1.1 does not exist',
-    remoteMta: 'mx.dest.test',
-    lastAttemptAt: start,
-    original: Buffer.from(`${original}\r\nHi\r\n`),
-  });
+  const dsn = await composeDsn({ ...failureReport, original: Buffer.from(`${original}\r\nHi\r\n`) });
   const run = spawnSync('/usr/bin/python3', ['-c', program], { input: dsn, encoding: 'utf8' });
   assert.equal(run.status, 0, run.stderr);
   const read = JSON.parse(run.stdout);

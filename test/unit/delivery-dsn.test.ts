@@ -2,28 +2,10 @@ import assert from 'node:assert/strict';
 import { isAscii } from 'node:buffer';
 import { test } from 'node:test';
 import { composeDsn, type FailureReport } from '../../node/delivery/dsn.ts';
-import { start } from './spool-fixtures.ts';
-
-const report: FailureReport = {
-  reportingMta: 'harbor.test',
-  from: 'mailer-daemon@harbor.test',
-  to: 'owner@elsewhere.test',
-  queueId: '1k7s3cupknapcit0',
-  receivedAt: start,
-  now: start + 60_000,
-  recipient: 'ann@dest.test',
-  status: '5.1.1',
-  summary: 'the destination refused the recipient',
-  reply: '550-5.1.1 The account that you tried to reach\n550 5.1.1 does not exist',
-  remoteMta: 'mx.dest.test',
-  lastAttemptAt: start + 59_000,
-  original: Buffer.from(
-    'From: a@reef.test\r\nMessage-ID: <1@reef.test>\r\nSubject: code\r\n\r\nsecret body\r\n',
-  ),
-};
+import { failureReport } from './delivery-fixtures.ts';
 
 async function dsn(change: Partial<FailureReport> = {}): Promise<string> {
-  const bytes = await composeDsn({ ...report, ...change });
+  const bytes = await composeDsn({ ...failureReport, ...change });
   const text = bytes.toString('latin1');
   assert.ok(isAscii(bytes), 'a DSN goes to any mail server: 7-bit');
   assert.doesNotMatch(text, /[^\r]\n|\r[^\n]/, 'every line ends with CR LF');

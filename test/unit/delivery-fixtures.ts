@@ -4,9 +4,10 @@ import { createServer, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server';
 import { Deliverer, type DelivererOptions } from '../../node/delivery/deliverer.ts';
+import type { FailureReport } from '../../node/delivery/dsn.ts';
 import type { Answer, MxRecord, Resolver } from '../../node/resolver.ts';
 import { type RecipientStatus, Spool } from '../../node/spool/spool.ts';
-import { Clock, silent, temporaryFolder } from './spool-fixtures.ts';
+import { Clock, mail, silent, start, temporaryFolder } from './spool-fixtures.ts';
 
 type Zone = { mx?: [preference: number, exchange: string][]; a?: string[]; aaaa?: string[] };
 
@@ -169,3 +170,33 @@ export async function world(
     recipient: async (queueId) => (await spool.message(queueId))!.recipients[0]!,
   };
 }
+
+/** Accepts one message, starts the deliverer and waits for the end of the first try. */
+export async function firstTry(
+  { spool, deliverer, next, recipient }: World,
+  message = mail(),
+): Promise<RecipientStatus & { result: string }> {
+  await spool.accept(message);
+  const result = next('delivery_results');
+  deliverer.start();
+  return { result: await result, ...(await recipient(message.queueId)) };
+}
+
+/** What a DSN has to tell; tests change what they look at. */
+export const failureReport: FailureReport = {
+  reportingMta: 'harbor.test',
+  from: 'mailer-daemon@harbor.test',
+  to: 'owner@elsewhere.test',
+  queueId: '1k7s3cupknapcit0',
+  receivedAt: start,
+  now: start + 60_000,
+  recipient: 'ann@dest.test',
+  status: '5.1.1',
+  summary: 'the destination refused the recipient',
+  reply: '550-5.1.1 The account that you tried to reach\n550 5.1.1 does not exist',
+  remoteMta: 'mx.dest.test',
+  lastAttemptAt: start + 59_000,
+  original: Buffer.from(
+    'From: a@reef.test\r\nMessage-ID: <1@reef.test>\r\nSubject: code\r\n\r\nsecret body\r\n',
+  ),
+};

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { pino } from 'pino';
 import { openDatabase } from '../../appview/database.ts';
@@ -7,9 +8,11 @@ import { type Event, eventIds, outboxes } from '../../node/enforcement/events.ts
 import { nodeMigrations } from '../../node/migrations.ts';
 
 const log = pino({ level: 'silent' });
+const start = 1_700_000_000_000;
+const day = 24 * 60 * 60_000;
 
 function outbox(count: number) {
-  const nextId = eventIds(outboxes.spool, () => 1_700_000_000_000);
+  const nextId = eventIds(outboxes.spool, () => start);
   const events = Array.from(
     { length: count },
     (): Event => ({
@@ -36,10 +39,12 @@ function outbox(count: number) {
 
 function setUp(source: ConstructorParameters<typeof EventLog>[0]['source']) {
   const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  const clock = { at: start };
+  const now = () => clock.at;
   const make = () =>
-    new EventLog({ db, source, outbox: outboxes.spool, log, count: () => undefined, intervalMs: 1 });
+    new EventLog({ db, source, outbox: outboxes.spool, log, now, count: () => undefined, intervalMs: 1 });
   const rows = () => db.prepare('SELECT id, detail FROM event ORDER BY id').all() as { id: number }[];
-  return { db, make, rows };
+  return { db, clock, make, rows };
 }
 
 test('every event is copied once and then forgotten by its outbox', async () => {
@@ -106,4 +111,55 @@ test('a failing outbox is asked again, and stop() ends it', async () => {
   await arrived.promise;
   await eventLog.stop();
   assert.equal(rows().length, 1);
+});
+
+test('rows are removed after 30 days, some at a time, also when nothing is copied', async () => {
+  const source = outbox(2500);
+  const newest = Number(source.events.at(-1)!.id);
+  const { clock, make, rows } = setUp(source);
+  const eventLog = make();
+  await eventLog.copy();
+  clock.at = start + 30 * day;
+  await eventLog.copy();
+  assert.equal(rows().length, 2500, 'not a moment early');
+  clock.at = start + 31 * day;
+  const left: number[] = [];
+  for (let pass = 0; pass < 4; pass++) {
+    await eventLog.copy();
+    left.push(rows().length);
+  }
+  assert.deepEqual(left, [1500, 500, 1, 1]);
+  // It says where the next copy begins.
+  assert.equal(rows()[0]!.id, newest);
+});
+
+test('where events never stop, each commit removes more than it adds', async () => {
+  const source = outbox(2000);
+  const { clock, make, rows } = setUp(source);
+  const eventLog = make();
+  await eventLog.copy();
+  clock.at = start + 31 * day;
+  const nextId = eventIds(outboxes.spool, () => clock.at);
+  const event = (): Event => ({ id: nextId(), type: 'relay_attempt', at: clock.at, did: 'd', detail: {} });
+  source.events.push(...Array.from({ length: 1000 }, event));
+  await eventLog.copy();
+  assert.equal(rows().length, 1000);
+});
+
+test('damage ends the process; it is not tried again', () => {
+  const program = `
+    import { EventLog } from '${new URL('../../node/enforcement/event-log.ts', import.meta.url)}';
+    import { openDatabase } from '${new URL('../../appview/database.ts', import.meta.url)}';
+    import { nodeMigrations } from '${new URL('../../node/migrations.ts', import.meta.url)}';
+    const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+    const damaged = Object.assign(new Error('database disk image is malformed'), { code: 'SQLITE_CORRUPT' });
+    const count = () => { console.log('tried again'); process.exit(0); };
+    const source = { eventsAfter: () => Promise.reject(damaged), forgetEvents: () => Promise.resolve() };
+    const log = { error() {} };
+    new EventLog({ db, source, outbox: 1, log, count, intervalMs: 1 }).start();
+    setInterval(() => undefined, 1000);
+  `;
+  const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  assert.match(run.stderr, /database disk image is malformed/);
+  assert.deepEqual([run.status, run.stdout], [1, '']);
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decodeWords } from '../../node/relay/encoded-words.ts';
 import { parseAddress, parseMailboxes } from '../../node/relay/mailbox.ts';
+import { cpuMs } from './cpu-time.ts';
 
 const good: [text: string, mailboxes: [address: string, shown: string][]][] = [
   ['a@b.test', [['a@b.test', '']]],
@@ -51,13 +52,16 @@ test('an address alone has no name, no blank, no brackets', () => {
     assert.equal(parseAddress(text), undefined, text);
 });
 
-test('a list of a hundred thousand brackets is answered at once', () => {
-  const start = performance.now();
-  parseMailboxes('<'.repeat(100_000));
-  parseMailboxes('('.repeat(100_000));
-  parseMailboxes('a@b.test,'.repeat(25_000));
-  assert.ok(performance.now() - start < 2000);
-});
+for (const [text, times] of [
+  ['<', 400_000],
+  ['(', 400_000],
+  ['()', 200_000],
+  ['a@b.test,', 50_000],
+] as const) {
+  test(`${times} times ${text}: the work grows with the length, not with its square`, () => {
+    assert.ok(cpuMs(() => parseMailboxes(text.repeat(times))) < 10_000);
+  });
+}
 
 const words: [text: string, shown: string][] = [
   ['=?utf-8?q?Jan=C3=A9_x?=', 'Jané x'],

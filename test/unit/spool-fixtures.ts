@@ -35,9 +35,18 @@ export async function openSpool(t: TestContext, options: Partial<SpoolOptions> =
   return spool;
 }
 
-type MailOptions = Partial<Omit<NewMessage, 'recipients'>> & { to?: string[]; prefix?: string };
+type MailOptions = Partial<Omit<NewMessage, 'recipients'>> & {
+  to?: string[];
+  signatures?: string;
+  prefix?: string;
+};
 
-export function mail({ to = ['ann@dest.test'], prefix, ...rest }: MailOptions = {}): NewMessage {
+export function mail({
+  to = ['ann@dest.test'],
+  signatures = '',
+  prefix,
+  ...rest
+}: MailOptions = {}): NewMessage {
   const receivedAt = rest.receivedAt ?? start;
   const queueId = rest.queueId ?? newQueueId(() => receivedAt);
   return {
@@ -56,6 +65,8 @@ export function mail({ to = ['ann@dest.test'], prefix, ...rest }: MailOptions = 
       id: recipientId(queueId, index + 1),
       address,
       returnPath: 'b-x@harbor.test',
+      signatures: Buffer.from(signatures),
+      signedAt: receivedAt,
       prefix: Buffer.from(prefix ?? `X-Atmos-Id: ${recipientId(queueId, index + 1)}\r\n`),
     })),
   };

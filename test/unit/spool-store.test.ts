@@ -7,8 +7,9 @@ import { Bodies } from '../../node/spool/bodies.ts';
 import { Claims } from '../../node/spool/claims.ts';
 import type { NewMessage } from '../../node/spool/message.ts';
 import { spoolMigrations } from '../../node/spool/schema.ts';
+import { openStates, type RecipientState, recipientStates } from '../../node/spool/states.ts';
 import { Store, type Write } from '../../node/spool/store.ts';
-import { bodyFor, day, mail, start, temporaryFolder } from './spool-fixtures.ts';
+import { bodyFor, day, delivered, mail, minute, start, temporaryFolder } from './spool-fixtures.ts';
 
 const caps = [{ scope: 'did:plc:reef', perHour: 3, perDay: 3 }];
 const accept = (message: NewMessage): Write => ({ kind: 'accept', at: start, message });
@@ -20,7 +21,7 @@ function storeWithFault(t: TestContext) {
   db.exec(`CREATE TRIGGER full BEFORE INSERT ON recipient WHEN NEW.address = 'full@dest.test'
     BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END`);
   const store = new Store(db, new Bodies(folder), 30 * day, () => undefined);
-  return { store, claims: new Claims(db), files: () => readdirSync(folder) };
+  return { db, store, claims: new Claims(db), files: () => readdirSync(folder) };
 }
 
 test('a transaction that SQLite ends takes all its writes with it, files and counts included', (t) => {
@@ -53,7 +54,65 @@ test('a write that cannot be done takes no neighbour with it, and leaves no file
     results.map(({ kind }) => kind),
     ['done', 'refused', 'refused', 'done', 'done'],
   );
-  assert.ok(results.every((result) => result.kind === 'refused' || result.value?.kind === 'committed'));
+  const answers = results.flatMap((result) => (result.kind === 'done' ? result.value : []));
+  assert.deepEqual(answers, [{ kind: 'committed' }, { kind: 'committed' }, { kind: 'committed' }]);
   assert.deepEqual(files(), []);
   assert.equal(claims.take(10, start, []).length, 4);
 });
+
+test('while a pass over old history removes a full batch, each commit goes on, and then none', (t) => {
+  const { db, store } = storeWithFault(t);
+  const messages = Array.from({ length: 450 }, () => mail());
+  store.commit(messages.map(accept));
+  const settle = ({ queueId }: NewMessage): Write => ({
+    kind: 'settle',
+    at: start,
+    settlement: { recipientId: `${queueId}.1`, attempt: delivered(), next: { state: 'sent' } },
+  });
+  store.commit(messages.map(settle));
+  const later = start + 31 * day;
+  const seen = [later, later + 1, later + 2, later + 3].map((at) => {
+    store.commit([{ kind: 'housekeep', at }]);
+    return [count(db, 'message'), store.isBehind];
+  });
+  assert.deepEqual(seen, [
+    [250, true],
+    [50, true],
+    [0, false],
+    [0, false],
+  ]);
+});
+
+test('a pass that the disk refuses is not repeated before its time', (t) => {
+  const { db, store } = storeWithFault(t);
+  const messages = Array.from({ length: 250 }, () => mail());
+  store.commit(messages.map(accept));
+  db.exec(
+    `UPDATE message SET open = 0, finished_at = ${start}; UPDATE recipient SET state = 'sent', next_at = NULL`,
+  );
+  store.commit([{ kind: 'housekeep', at: start + 31 * day }]);
+  assert.equal(store.isBehind, true);
+  assert.throws(() => store.commit([accept(mail({ to: ['full@dest.test'] }))]), /full/);
+  assert.equal(store.isBehind, false);
+  store.commit([{ kind: 'housekeep', at: start + 31 * day + minute }]);
+  assert.equal(count(db, 'message'), 0);
+});
+
+for (const state of recipientStates) {
+  const settled = openStates.includes(state) ? 'settled' : 'not-open';
+  test(`a recipient that is ${state}: ${settled}`, (t) => {
+    const { db, store } = storeWithFault(t);
+    const message = mail();
+    store.commit([accept(message)]);
+    db.prepare('UPDATE recipient SET state = ?').run(state satisfies RecipientState);
+    const attempt = delivered();
+    const settlement = { recipientId: `${message.queueId}.1`, attempt, next: { state: 'sent' } } as const;
+    assert.deepEqual(store.commit([{ kind: 'settle', at: start, settlement }]), [
+      { kind: 'done', value: settled },
+    ]);
+  });
+}
+
+function count(db: ReturnType<typeof storeWithFault>['db'], table: string): number {
+  return (db.prepare(`SELECT COUNT(*) AS n FROM ${table}`).get() as { n: number }).n;
+}
