@@ -36,7 +36,7 @@ const hostPort = () =>
 const duration = () =>
   z
     .string()
-    .regex(/^\d{1,6}(s|m|h|d)$/, 'is not a duration')
+    .regex(/^[1-9]\d{0,5}(s|m|h|d)$/, 'is not a duration')
     .transform((text) => Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs]);
 const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -199,9 +199,9 @@ export const schema = z.strictObject({
 function isDomain(name: string): boolean {
   const ascii = domainToASCII(name);
   return (
-    ascii.length > 0 &&
+    ascii.includes('.') &&
     ascii.length <= 253 &&
-    ascii.split('.').every((label) => /^[a-z0-9_-]{1,63}$/i.test(label))
+    ascii.split('.').every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(label))
   );
 }
 

@@ -55,7 +55,8 @@ export function checkConfig(text: string, file: string): Config {
 
 function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    // Some editors begin a file with a byte order mark.
+    return readFileSync(file, 'utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') {
@@ -243,35 +244,47 @@ function contradictions(config: Config): Contradiction[] {
     const wrong = `"listen.dns": ${config.listen.dns.host} is a name`;
     found.push([['listen', 'dns'], wrong, 'Give the IP address on which DNS listens.']);
   }
+  found.push(...sharedPorts(config));
   if (config.network.loopbackOnly) found.push(...beyondLoopback(config));
   return found;
 }
 
-function beyondLoopback(config: Config): Contradiction[] {
+function beyondLoopback({ listen, network, firehose, publicUrl, labelerUrl }: Config): Contradiction[] {
+  const places: [path: (string | number)[], host: string][] = [
+    ...Object.entries(listen).map(([key, { host }]): [string[], string] => [['listen', key], host]),
+    ...network.resolvers.map(({ host }, i): [(string | number)[], string] => [
+      ['network', 'resolvers', i],
+      host,
+    ]),
+    ...firehose.map((url, i): [(string | number)[], string] => [['firehose', i], new URL(url).hostname]),
+    [['network', 'plcUrl'], new URL(network.plcUrl).hostname],
+    [['publicUrl'], new URL(publicUrl).hostname],
+    [['labelerUrl'], new URL(labelerUrl).hostname],
+  ];
   const right = 'With "loopbackOnly" every address is on 127.0.0.1, ::1 or localhost.';
-  const listeners = Object.entries(config.listen)
-    .filter(([, address]) => address && !isLoopbackHost(address.host))
-    .map(
-      ([key, address]): Contradiction => [
-        ['listen', key],
-        `"listen.${key}": ${address!.host} is not on loopback`,
-        right,
-      ],
-    );
-  const resolvers = config.network.resolvers
-    .map(
-      ({ host }, i): Contradiction => [
-        ['network', 'resolvers', i],
-        `"network.resolvers": ${host} is not on loopback`,
-        right,
-      ],
-    )
-    .filter((_, i) => !isLoopbackHost(config.network.resolvers[i]!.host));
-  return [...listeners, ...resolvers];
+  return places
+    .filter(([, host]) => !isLoopbackHost(host))
+    .map(([path, host]): Contradiction => [path, `"${path.join('.')}": ${host} is not on loopback`, right]);
+}
+
+/** Two listeners on one TCP port: the second would find it taken, by ourselves. */
+function sharedPorts({ listen, roles }: Config): Contradiction[] {
+  const usedBy = { web: true, inbound: roles.includes('inbound'), dns: roles.includes('dns'), metrics: true };
+  const relay = roles.includes('relay');
+  const used = Object.entries(listen).filter(
+    ([key, address]) =>
+      address && ({ ...usedBy, submission: relay, submissions: relay } as Record<string, boolean>)[key],
+  );
+  return used.flatMap(([key, { host, port }], i) => {
+    const other = used.slice(0, i).find(([, before]) => before.host === host && before.port === port);
+    if (!other) return [];
+    const wrong = `"listen.${key}": ${host}:${port} is also "listen.${other[0]}"`;
+    return [[['listen', key], wrong, 'Give each its own port.'] as Contradiction];
+  });
 }
 
 function isLoopbackHost(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 function lowerFirst(text: string): string {

@@ -1,8 +1,8 @@
 /**
  * The composition root: the only place where everything meets.
  *
- * One method builds one part from what it needs, by name; nothing is handed a bag. What starts puts its
- * stop on a stack, and stop() goes down that stack: listeners close before what they feed, databases last.
+ * One method builds one part from what it needs, by name; nothing is handed a bag. What starts says how it
+ * stops: first all listeners close, then the work in flight ends, then the databases close (stopping.ts).
  * Which parts there are is the configuration's `roles`.
  */
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { AppView } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
+import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
 import type { LabelSource } from '../appview/labels/source.ts';
@@ -45,10 +46,11 @@ import { ReturnPaths } from './relay/return-path.ts';
 import { sendApi } from './relay/send-api.ts';
 import { Signer } from './relay/signing.ts';
 import { SubmissionServer } from './relay/submission.ts';
-import { DnsResolver, type Resolver } from './resolver.ts';
+import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
 import { Spool } from './spool/spool.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
-import { closeSubscribers, createHttp } from './web/http.ts';
+import { Stops } from './stopping.ts';
+import { closeHttp, createHttp } from './web/http.ts';
 import { registerPages } from './web/pages.ts';
 
 /** Octets of unfinished messages over all sessions. */
@@ -60,36 +62,41 @@ export class Node {
   readonly #log: Logger;
   readonly #now = Date.now;
   readonly #metrics = new Metrics();
-  readonly #stops: (() => Promise<void> | void)[] = [];
+  readonly #stops: Stops;
+  #starting: Promise<void> | undefined;
 
   constructor(config: Config, log: Logger) {
     this.#config = config;
     this.#log = log;
+    this.#stops = new Stops(log);
   }
 
   /** @throws when state is corrupt or a port is taken; everything that had started is stopped again */
   async start(): Promise<void> {
+    this.#starting = this.#start();
     try {
-      await this.#start();
+      await this.#starting;
     } catch (error) {
-      await this.stop();
+      await this.#stops.run();
       throw error;
     }
   }
 
-  /** Listeners first, databases last. May be called once. */
+  /** Also in the middle of a start, whose end it awaits. Never throws: what fails to stop is logged. */
   async stop(): Promise<void> {
-    while (this.#stops.length > 0) await this.#stops.pop()!();
+    await this.#starting?.catch(() => undefined);
+    await this.#stops.run();
   }
 
   async #start(): Promise<void> {
     const state = await openMembership(this.#config, this.#now);
-    this.#stops.push(() => void state.db.close());
+    this.#stops.store('node.db', () => state.db.close());
     const resolver = new DnsResolver({ servers: this.#config.network.resolvers });
-    const identities = this.#identities(state);
+    const rules = this.#rules(resolver);
+    const identities = this.#identities(state, rules);
     const xrpc = createServer();
     const issued = this.#has('labeler') ? this.#issuedLabels(state, xrpc) : undefined;
-    const appview = this.#has('appview') ? this.#appview(identities, xrpc, issued) : undefined;
+    const appview = this.#has('appview') ? this.#appview(identities, rules, xrpc, issued) : undefined;
     const http = this.#http(state, xrpc, appview);
 
     if (this.#has('relay')) await this.#relay(state, resolver, http);
@@ -97,7 +104,7 @@ export class Node {
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
     if (appview && this.#has('dns')) await this.#dns(appview);
-    if (appview) this.#follow(appview);
+    if (appview) this.#follow(appview, state);
     if (appview && issued) this.#labeler(state, issued, appview, identities, resolver);
     await this.#serveMetrics();
   }
@@ -106,16 +113,17 @@ export class Node {
     return this.#config.roles.includes(role);
   }
 
-  #rules() {
+  /** Names that strangers choose are resolved by the configured servers only, then checked. */
+  #rules(resolver: Resolver): AddressRules {
     const { loopbackOnly } = this.#config.network;
-    return { allowLoopback: loopbackOnly, loopbackOnly };
+    return { allowLoopback: loopbackOnly, loopbackOnly, lookup: (name) => addressesOf(name, resolver) };
   }
 
-  #identities({ keys }: Membership): Identities {
+  #identities({ keys }: Membership, rules: AddressRules): Identities {
     const { did, labelerUrl, network } = this.#config;
     return new Identities({
       plcUrl: network.plcUrl,
-      fetch: guardedFetch(this.#rules()),
+      fetch: guardedFetch(rules),
       now: this.#now,
       // A did:plc's document is the directory's to give, also to us.
       ...(did.startsWith('did:web:') && {
@@ -130,14 +138,19 @@ export class Node {
     return issued;
   }
 
-  #appview(identities: Identities, xrpc: XrpcServer, issued: IssuedLabels | undefined): AppView {
+  #appview(
+    identities: Identities,
+    rules: AddressRules,
+    xrpc: XrpcServer,
+    issued: IssuedLabels | undefined,
+  ): AppView {
     const { did, domain, publicUrl, stateDir, firehose, peers, listing } = this.#config;
     const appviewDb = openDatabase(join(stateDir, 'appview.db'), appviewMigrations, {
       synchronous: 'NORMAL',
     });
-    this.#stops.push(() => void appviewDb.close());
+    this.#stops.store('appview.db', () => appviewDb.close());
     const ledgerDb = openDatabase(join(stateDir, 'ledger.db'), ledgerMigrations, { synchronous: 'FULL' });
-    this.#stops.push(() => void ledgerDb.close());
+    this.#stops.store('ledger.db', () => ledgerDb.close());
     const own: { did: string; source: LabelSource }[] = issued
       ? [{ did, source: ownLabelSource(issued) }]
       : [];
@@ -151,7 +164,7 @@ export class Node {
       roots: peers.filter(({ stance }) => stance === 'guarantee').map((peer) => peer.did),
       // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
       policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
-      rules: this.#rules(),
+      rules,
       ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
     });
     appview.register(xrpc);
@@ -177,16 +190,18 @@ export class Node {
   async #listen(http: FastifyInstance, xrpc: XrpcServer): Promise<void> {
     const { host, port } = this.#config.listen.web;
     await named('listen.web', this.#config.listen.web, http.listen({ host, port }));
-    this.#stops.push(async () => {
-      closeSubscribers(xrpc);
-      http.server.closeIdleConnections();
-      await http.close();
-    });
+    this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  #follow(appview: AppView): void {
+  #follow(appview: AppView, { members }: Membership): void {
+    // Our own members' records are asked for by name: a new index has only what the firehose still holds.
+    for (const { did, domains } of members.list()) {
+      if (appview.attestations.hidden(did)) continue;
+      const indexed = new Set(appview.attestations.of(did).map(({ rkey }) => rkey));
+      for (const { name } of domains) if (!indexed.has(name)) appview.recheck(did, name);
+    }
     appview.start();
-    this.#stops.push(() => appview.stop());
+    this.#stops.work('appview', () => appview.stop());
   }
 
   #labeler(
@@ -214,14 +229,14 @@ export class Node {
       log: this.#log,
     });
     schedule.start();
-    this.#stops.push(() => schedule.stop());
+    this.#stops.work('labeler', () => schedule.stop());
   }
 
   async #relay(state: Membership, resolver: Resolver, http: FastifyInstance): Promise<void> {
     const { stateDir, caps, domain, hostname } = this.#config;
     const shared = { log: this.#log, count: this.#metrics.count, now: this.#now };
     const spool = await Spool.open({ dir: stateDir, log: this.#log });
-    this.#stops.push(() => spool.close());
+    this.#stops.store('spool', () => spool.close());
     this.#copyEvents(state, spool);
 
     const signer = this.#signer(state);
@@ -242,7 +257,7 @@ export class Node {
     });
     const budget = new ByteBudget(maxBytesInFlight);
     await this.#submission(authenticator, intake, budget);
-    await http.register(sendApi({ authenticator, intake, now: this.#now, log: this.#log }));
+    await http.register(sendApi({ authenticator, intake, budget, now: this.#now, log: this.#log }));
   }
 
   #signer({ members, keys }: Membership): Signer {
@@ -260,7 +275,7 @@ export class Node {
     const shared = { log: this.#log, count: this.#metrics.count };
     const events = new EventLog({ db, source: spool, outbox: outboxes.spool, ...shared });
     events.start();
-    this.#stops.push(() => events.stop());
+    this.#stops.work('event log', () => events.stop());
   }
 
   #deliver({ members }: Membership, spool: Spool, resolver: Resolver, signer: Signer): void {
@@ -279,10 +294,12 @@ export class Node {
         recipientFor: (name) => members.confirmedForwardTo(name),
         seal: (message) => signer.signForPool(message),
       },
+      // Within what stopping.ts leaves for work in flight.
+      graceMs: 4_000,
       ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
     });
     deliverer.start();
-    this.#stops.push(() => deliverer.stop());
+    this.#stops.work('deliverer', () => deliverer.stop());
   }
 
   async #submission(authenticator: Authenticator, intake: Intake, budget: ByteBudget): Promise<void> {
@@ -305,7 +322,7 @@ export class Node {
         ...{ log: this.#log, count: this.#metrics.count },
       });
       await named(`listen.${key}`, listen, server.start());
-      this.#stops.push(() => server.stop());
+      this.#stops.listener(key, () => server.stop());
     }
   }
 
@@ -320,7 +337,7 @@ export class Node {
       count: this.#metrics.count,
     });
     await named('listen.inbound', listen.inbound, listener.start());
-    this.#stops.push(() => listener.stop());
+    this.#stops.listener('inbound', () => listener.stop());
   }
 
   async #certificate(): Promise<Certificate> {
@@ -333,9 +350,14 @@ export class Node {
     });
   }
 
-  async #dns({ listings }: AppView): Promise<void> {
+  async #dns({ listings, zoneSerial }: AppView): Promise<void> {
     const { dns, listen } = this.#config;
-    const zone = new Zone({ ...dns!, now: this.#now });
+    const zone = new Zone({
+      ...dns!,
+      now: this.#now,
+      serial: zoneSerial.last,
+      onSerial: (serial) => zoneSerial.keep(serial),
+    });
     const apply = (listing: Listing) => {
       if (zone.apply(listing) === 'unlistable') this.#metrics.count('listings_unlistable');
     };
@@ -349,17 +371,15 @@ export class Node {
       count: this.#metrics.count,
     });
     await named('listen.dns', listen.dns, server.start());
-    this.#stops.push(async () => {
-      unfollow();
-      await server.stop();
-    });
+    this.#stops.listener('dns', () => server.stop());
+    this.#stops.work('zone', unfollow);
   }
 
   async #serveMetrics(): Promise<void> {
     const { metrics } = this.#config.listen;
     if (!metrics) return;
     const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics));
-    this.#stops.push(() => void server.close());
+    this.#stops.listener('metrics', () => server.close());
   }
 }
 

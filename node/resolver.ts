@@ -36,6 +36,19 @@ export interface Resolver {
   aaaa(name: string): Promise<Answer<string>>;
 }
 
+/**
+ * IPv4 and IPv6 addresses of a host; empty when it has none.
+ *
+ * @throws Error when nobody could say
+ */
+export async function addressesOf(name: string, resolver: Resolver): Promise<string[]> {
+  const answers = await Promise.all([resolver.a(name), resolver.aaaa(name)]);
+  const found = answers.flatMap((answer) => (answer.kind === 'found' ? answer.records : []));
+  const failed = answers.find((answer) => answer.kind === 'failed');
+  if (found.length === 0 && failed) throw new Error(`no address of ${name}: ${failed.reason}`);
+  return found;
+}
+
 export type DnsServerAddress = { host: string; port: number };
 
 export type DnsResolverOptions = {

@@ -3,11 +3,11 @@
  *
  * `node.db` may be open in several processes at once; `spool.db` belongs to the node's spool alone.
  */
-import { chmodSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, openDatabase } from '../appview/database.ts';
 import type { Config } from './config.ts';
-import { type CooperativeKeys, ensureKeys } from './cooperative/keys.ts';
+import { type CooperativeKeys, ensureKeys, readKeys } from './cooperative/keys.ts';
 import { Members } from './members/members.ts';
 import { Seal } from './members/seal.ts';
 import { nodeMigrations } from './migrations.ts';
@@ -19,15 +19,25 @@ export function keysDir(config: Config): string {
 }
 
 /**
- * Opens node.db and the keys, making both where they are missing.
+ * The cooperative's keys. A state folder without a database is new and gets them; in any other a missing
+ * key was lost, and a new one would be another identity.
+ *
+ * @throws CorruptState when a key is missing beside a database, or is no usable key
+ */
+export function openKeys(config: Config): Promise<CooperativeKeys> {
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
+  const dir = keysDir(config);
+  return existsSync(databaseFile(config)) ? readKeys(dir) : ensureKeys(dir);
+}
+
+/**
+ * Opens the keys and node.db, making both in a new state folder.
  *
  * @throws CorruptState when either is damaged; the caller closes `db`
  */
 export async function openMembership(config: Config, now: () => number): Promise<Membership> {
-  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
-  chmodSync(config.stateDir, 0o700);
-  const keys = await ensureKeys(keysDir(config));
-  const db = openDatabase(join(config.stateDir, 'node.db'), nodeMigrations, { synchronous: 'FULL' });
+  const keys = await openKeys(config);
+  const db = openDatabase(databaseFile(config), nodeMigrations, { synchronous: 'FULL' });
   const members = new Members({
     db,
     seal: new Seal(keys.seal),
@@ -36,4 +46,8 @@ export async function openMembership(config: Config, now: () => number): Promise
     now,
   });
   return { db, keys, members };
+}
+
+function databaseFile(config: Config): string {
+  return join(config.stateDir, 'node.db');
 }

@@ -12,6 +12,9 @@ import { missingPeers } from './peers.ts';
 /** What the long form turns up; each test prints its seed and its rounds. */
 const longRun = { ATMOS_FUZZ_ROUNDS: '1000000', ATMOS_KILL_ROUNDS: '200' };
 
+/** A whole file counts as one test. In the long form the longest takes about 5 min by itself on two cores. */
+const timeoutMs = (isLong: boolean) => (isLong ? 30 : 5) * 60_000;
+
 const args = process.argv.slice(2);
 const long = args.includes('--long');
 const words = args.filter((arg) => !arg.startsWith('--'));
@@ -32,7 +35,7 @@ const runner = spawn(
     '--test',
     // Whole worlds run in some files: more of them at once than cores only makes them wait for each other.
     `--test-concurrency=${Math.max(1, availableParallelism())}`,
-    '--test-timeout=300000',
+    `--test-timeout=${timeoutMs(long)}`,
     ...files,
   ],
   { stdio: 'inherit', env: { ...process.env, ...(long ? longRun : {}) } },

@@ -6,8 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { checkConfig } from '../config.ts';
-import { ensureKeys } from '../cooperative/keys.ts';
-import { keysDir } from '../state.ts';
+import { openKeys } from '../state.ts';
 
 export type InitOptions = { file: string; name: string; domain: string; url: string };
 
@@ -21,13 +20,14 @@ export async function init({
   const path = resolve(file);
   const text = template({ name, domain, url });
   const config = checkConfig(text, path);
+  // Before the file: a folder whose keys were lost must not get a configuration that hides it.
+  const keys = await openKeys(config);
   try {
     writeFileSync(path, text, { flag: 'wx', mode: 0o640 });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     throw new Error(`${path} is already there and stays as it is. Edit it, or name another with --config.`);
   }
-  const keys = await ensureKeys(keysDir(config));
   return { file: path, did: config.did, labelKey: keys.label.did() };
 }
 

@@ -69,14 +69,14 @@ function addEnrolment(member: Command): void {
     });
 
   common(member.command('forward-to'))
-    .description('where bounces of a domain are sent')
+    .description('where bounces of a domain are sent, once the owner of the address has confirmed it')
     .argument('<domain>')
     .argument('<address>')
-    .requiredOption('--confirmed', 'the owner of the address agreed')
-    .action(async (domain: string, address: string, options: Common & { confirmed: boolean }) => {
+    .action(async (domain: string, address: string, options: Common) => {
       const { setForwardTo } = await import('./member.ts');
-      await setForwardTo(options.config, domain, address, options.confirmed);
-      if (options.json) print({ domain, forwardTo: address });
+      const confirmed = await setForwardTo(options.config, domain, address);
+      if (options.json) return print({ domain, forwardTo: address, confirmed });
+      if (!confirmed) console.log(`Stored. Nothing is sent to ${address} before its owner confirms it.`);
     });
 }
 

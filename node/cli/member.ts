@@ -30,7 +30,7 @@ export type EnrolRequest = {
 };
 
 /** Enrols a member and makes its first API key. @throws ConfigError; Error saying why it was refused */
-export function enrolMember(configFile: string, request: EnrolRequest): Promise<Enrolment> {
+export async function enrolMember(configFile: string, request: EnrolRequest): Promise<Enrolment> {
   const category = keyOptions(request.category);
   return withMembers(configFile, async (members) => {
     const enrolled = await members.enrol(request);
@@ -78,20 +78,20 @@ export async function checkNow(configFile: string, domain: string): Promise<void
 }
 
 /**
- * Where DSNs of a domain go.
+ * Where DSNs of a domain go, once the owner of the address has confirmed it.
  *
- * @param confirmed the operator vouches that the owner of the address agreed; nothing is sent there otherwise
+ * Nothing is sent to an address whose owner did not: an operator's word is not enough. In the sandbox,
+ * where no mail leaves the machine, it counts as confirmed at once.
+ *
+ * @returns whether mail goes there already
  * @throws ConfigError; RangeError when the domain is not enrolled
  */
-export function setForwardTo(
-  configFile: string,
-  domain: string,
-  address: string,
-  confirmed: boolean,
-): Promise<void> {
-  return withMembers(configFile, async (members) =>
+export async function setForwardTo(configFile: string, domain: string, address: string): Promise<boolean> {
+  const confirmed = readConfig(configFile).network.loopbackOnly;
+  await withMembers(configFile, async (members) =>
     members.setForwardTo(domain, address, confirmed ? Date.now() : null),
   );
+  return confirmed;
 }
 
 async function withMembers<T>(configFile: string, act: (members: Members) => Promise<T>): Promise<T> {
@@ -123,6 +123,10 @@ function refusalText(refusal: EnrolmentRefusal): string {
       return `${refusal.did} is not a DID. It looks like did:plc:ewvi7nxzyoun6zhxrhs64oiz.`;
     case 'invalid-domain':
       return `${refusal.domain} is not a domain that can send mail. It looks like reef.example.`;
+    case 'invalid-handle':
+      return `${refusal.handle} is not a handle. It looks like reef.example.`;
+    case 'pool-domain':
+      return `${refusal.domain} is the pool domain, which signs for every member and is enrolled for none.`;
     case 'domain-taken':
       return `${refusal.domain} is enrolled for another member. Ask that member to give it up first.`;
     case 'too-many-domains':

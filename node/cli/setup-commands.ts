@@ -17,7 +17,8 @@ export function addSetupCommands(program: Command): void {
         if (options.json) return console.log(JSON.stringify(made));
         console.log(`Wrote ${made.file} and the keys of ${made.did}.`);
         console.log(`Label key: ${made.labelKey}`);
-        console.log(`Next: atmos start --config ${made.file}`);
+        console.log(`Next: look at the file, then: npx atmos start --config ${made.file}`);
+        console.log('In a folder with an atmos.jsonc, npm start runs that node and not the sandbox.');
       },
     );
 

@@ -8,7 +8,7 @@ import { type Config, readConfig } from '../config.ts';
 import { Node } from '../node.ts';
 
 /** After this long a stop is cut short: what was accepted is on disk anyway. */
-const stopDeadlineMs = 15_000;
+const stopDeadlineMs = 12_000;
 
 /** Resolves when the node has stopped. @throws ConfigError; Error when a port is taken or state is corrupt */
 export async function start(configFile: string): Promise<void> {
@@ -16,7 +16,9 @@ export async function start(configFile: string): Promise<void> {
   const log = logger(config);
   const node = new Node(config, log);
   endOnBugs(log);
+  let isStopping = false;
   const stopped = stopSignal().then(async (signal) => {
+    isStopping = true;
     log.info({ signal }, 'stopping');
     const timer = setTimeout(() => {
       log.error('the stop took too long and is cut short');
@@ -27,8 +29,10 @@ export async function start(configFile: string): Promise<void> {
     log.info('stopped');
   });
   await node.start();
-  log.info({ did: config.did, web: config.listen.web }, 'ready');
-  process.send?.('ready');
+  if (!isStopping) {
+    log.info({ did: config.did, web: config.listen.web }, 'ready');
+    process.send?.('ready');
+  }
   await stopped;
 }
 

@@ -18,6 +18,10 @@ export function declarer(o: { config: Config; key: Keypair; now: () => number })
     if (o.now() - signedAt > renewAfterMs) {
       signedAt = o.now();
       bytes = declare(o.config, o.key, signedAt);
+      // A failure is the caller's to see, and not kept for a day.
+      bytes.catch(() => {
+        signedAt = Number.NEGATIVE_INFINITY;
+      });
     }
     return bytes;
   };

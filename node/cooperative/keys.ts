@@ -6,7 +6,7 @@
  * file and never its content.
  * Members' DKIM keys live in node.db, sealed with `seal`; they are not here.
  */
-import { createPrivateKey, createPublicKey, generateKeyPair, type KeyObject, randomBytes } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPair, randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
@@ -23,6 +23,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { CorruptState } from '../../appview/database.ts';
+import { dkimRecord } from '../members/dkim-keys.ts';
 
 export type CooperativeKeys = {
   /** `#atproto_label` in the DID document: signs labels and declarations. `label.did()` is its did:key. */
@@ -102,7 +103,7 @@ export async function createIfMissing(file: string, content: () => Promise<strin
 export function readPrivate(file: string): string {
   if (!existsSync(file)) {
     throw new CorruptState(
-      `${file} is missing. Restore it from a backup, or run \`atmos init\` for a new one.`,
+      `${file} is missing. Restore it from a backup: a new one would be another identity.`,
     );
   }
   if ((statSync(file).mode & 0o077) !== 0) {
@@ -148,11 +149,7 @@ async function rsaPem(): Promise<string> {
 function poolKey(pem: string): PoolDkimKey {
   const key = createPrivateKey(pem);
   if (key.asymmetricKeyType !== 'rsa') throw new Error('not RSA');
-  return { privateKey: pem, dnsRecord: dkimRecord(createPublicKey(key)) };
-}
-
-/** RFC 6376 §3.6.1; `p=` is the SubjectPublicKeyInfo, as every verifier expects. */
-function dkimRecord(key: KeyObject): string {
-  const der = key.export({ type: 'spki', format: 'der' });
-  return `v=DKIM1; k=rsa; p=${der.toString('base64')}`;
+  // RFC 6376 §3.6.1: `p=` is the SubjectPublicKeyInfo.
+  const publicKey = createPublicKey(key).export({ type: 'spki', format: 'der' });
+  return { privateKey: pem, dnsRecord: dkimRecord('rsa', publicKey.toString('base64')) };
 }

@@ -8,12 +8,13 @@ import { createServer, type IncomingMessage, type RequestListener } from 'node:h
 import type { Socket } from 'node:net';
 import type { Server as XrpcServer } from '@atproto/xrpc-server';
 import express from 'express';
-import fastify, { type FastifyInstance } from 'fastify';
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
 
 export type HttpOptions = {
   xrpc: XrpcServer;
-  /** Open WebSockets over all subscriptions; the next one is refused with 503. */
+  /** Open WebSockets over all subscriptions; the next one is refused with 503. One address gets a twentieth. */
   maxSubscribers: number;
   count: (what: string, reason?: string) => void;
   log: { error(fields: object, text: string): void };
@@ -32,23 +33,28 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
     connectionTimeout: 60_000,
     routerOptions: { maxParamLength: 253 },
     serverFactory: (handler) =>
-      createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }, (request, reply) =>
-        isXrpc(request) ? (router as unknown as RequestListener)(request, reply) : handler(request, reply),
-      ),
+      createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }, (request, reply) => {
+        request.url = originForm(request.url);
+        if (isXrpc(request)) (router as unknown as RequestListener)(request, reply);
+        else handler(request, reply);
+      }),
+    // A URL that does not parse: no route was found, so no route's error handler is asked.
+    frameworkErrors: (error, _request, reply: FastifyReply) => {
+      reply.code(400).send(httpBody(problem('INVALID_REQUEST', error.message)));
+    },
   });
 
-  let subscribers = 0;
+  const subscribers = new Map<Socket, string>();
   app.server.on('upgrade', (request, socket: Socket, head) => {
     const subscription = xrpc.subscriptions.get(pathOf(request).slice('/xrpc/'.length));
     if (!subscription) return refuse(socket, '404 Not Found');
-    if (subscribers >= maxSubscribers) {
+    const address = socket.remoteAddress ?? '';
+    if (isFull(subscribers, address, maxSubscribers)) {
       count('subscribers_refused');
       return refuse(socket, '503 Service Unavailable');
     }
-    subscribers += 1;
-    socket.once('close', () => {
-      subscribers -= 1;
-    });
+    subscribers.set(socket, address);
+    socket.once('close', () => subscribers.delete(socket));
     subscription.wss.handleUpgrade(request, socket, head, (ws) => {
       subscription.wss.emit('connection', ws, request);
     });
@@ -76,11 +82,40 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
   return app;
 }
 
-/** Ends open WebSockets, so that closing the port does not wait for their readers. */
-export function closeSubscribers(xrpc: XrpcServer): void {
-  for (const { wss } of xrpc.subscriptions.values()) {
-    for (const client of wss.clients) client.close(1001, 'going away');
-  }
+/**
+ * Takes nothing new, lets requests under way end for up to 3 s, and then ends what is left.
+ *
+ * A WebSocket gets a second to answer our goodbye: one whose reader is gone would keep the port open.
+ */
+export async function closeHttp(app: FastifyInstance, xrpc: XrpcServer): Promise<void> {
+  const sockets = [...xrpc.subscriptions.values()].flatMap(({ wss }) => [...wss.clients]);
+  for (const socket of sockets) socket.close(1001, 'going away');
+  const goodbye = setTimeout(() => {
+    for (const socket of sockets) socket.terminate();
+  }, goodbyeMs);
+  const patience = setTimeout(() => app.server.closeAllConnections(), requestGraceMs);
+  app.server.closeIdleConnections();
+  await app.close();
+  clearTimeout(goodbye);
+  clearTimeout(patience);
+}
+
+const goodbyeMs = 1_000;
+const requestGraceMs = 3_000;
+
+/** One address gets a twentieth of the places; behind a proxy on this machine all look alike, and share all. */
+function isFull(taken: ReadonlyMap<Socket, string>, address: string, limit: number): boolean {
+  if (taken.size >= limit) return true;
+  if (isLoopback(address)) return false;
+  const own = [...taken.values()].filter((other) => other === address).length;
+  return own >= Math.ceil(limit / 20);
+}
+
+/** RFC 9112 §3.2.2: a server accepts the absolute form, `GET http://host/path`, too. */
+function originForm(url: string | undefined): string {
+  if (url === undefined || url.startsWith('/') || !URL.canParse(url)) return url ?? '/';
+  const { pathname, search } = new URL(url);
+  return pathname + search;
 }
 
 function isXrpc(request: IncomingMessage): boolean {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Explanation } from '../../appview/listing/listings.ts';
 import { catalogue } from '../errors.ts';
+import { normalizeDomain } from '../members/domain-name.ts';
 import { type Html, html, textOf } from './html.ts';
 import { layout } from './layout.ts';
 import { listedPage, unlistedPage } from './listing-page.ts';
@@ -30,11 +31,13 @@ export function registerPages(app: FastifyInstance, { cooperative, peers, explai
   );
   app.get('/', (_request, reply) => page(reply, cooperative.name, homePage(cooperative, peers())));
   app.get('/errors', (_request, reply) => page(reply, 'Errors', errorsPage()));
-  app.get<{ Querystring: { domain?: string } }>('/listing', (request, reply) =>
-    reply.redirect(`/listing/${encodeURIComponent((request.query.domain ?? '').trim().toLowerCase())}`),
-  );
+  app.get<{ Querystring: { domain?: string | string[] } }>('/listing', (request, reply) => {
+    const [domain = ''] = [request.query.domain ?? []].flat();
+    return reply.redirect(`/listing/${encodeURIComponent(domain.trim())}`);
+  });
   app.get<{ Params: { domain: string } }>('/listing/:domain', (request, reply) => {
-    const domain = request.params.domain.toLowerCase();
+    // As everywhere: any case, U-labels, a final dot.
+    const domain = normalizeDomain(request.params.domain) ?? request.params.domain;
     const found = explain(domain);
     if (!found) reply.code(404);
     return page(reply, domain, found ? listedPage(found, cooperative.apex) : unlistedPage(domain));

@@ -235,6 +235,25 @@ test('an invalid update of a listed record unlists it, a valid one lists it agai
   await attestAgain('news.reef.test');
 });
 
+test('a record that one commit updates and deletes is gone', async () => {
+  const { did, password } = member('reef.test');
+  const agent = new AtpAgent({ service: world.pds });
+  await agent.login({ identifier: did, password });
+  const about = { collection: 'email.atmos.attestation', rkey: 'news.reef.test' };
+  const createdAt = new Date().toISOString();
+  const value = { $type: about.collection, domain: about.rkey, dkimSelectors: ['atmosr'], createdAt };
+  await agent.com.atproto.repo.applyWrites({
+    repo: did,
+    validate: false,
+    writes: [
+      { $type: 'com.atproto.repo.applyWrites#update', ...about, value },
+      { $type: 'com.atproto.repo.applyWrites#delete', ...about },
+    ],
+  });
+  for (const at of ['harbor', 'meadow']) await gone(at, 'news.reef.test');
+  await attestAgain('news.reef.test');
+});
+
 test('a deleted attestation is out of the zone within a second of its commit on the firehose', async () => {
   const { did, password } = member('orchard.test');
   const firehose = new WebSocket(`${world.pds.replace('http', 'ws')}/xrpc/com.atproto.sync.subscribeRepos`);

@@ -9,10 +9,10 @@ import { answer } from '../../dnsbl/answer.ts';
 import type { NameKey } from '../../dnsbl/name.ts';
 import { type Query, RCODE, readQuery } from '../../dnsbl/wire.ts';
 import { decoded, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
-import { fuzzRounds, fuzzSeed, integersFrom, mutated, seeds } from './dnsbl-packets.ts';
+import { mutated, seeds } from './dnsbl-packets.ts';
+import { Fuzz } from './random.ts';
 
-const rounds = fuzzRounds(20_000);
-const integer = integersFrom(fuzzSeed('dnsbl-answer', rounds));
+const fuzz = new Fuzz('dnsbl-answer');
 const zone = zoneOf(
   vouched({ name: 'reef.test' }),
   vouched({ name: 'wide.test' }, { kind: 4, coverSubdomains: true }),
@@ -20,8 +20,8 @@ const zone = zoneOf(
 
 test('every mutated packet is dropped, or answered in a way that two decoders can read', () => {
   const outcomes = new Map<string, number>();
-  for (let round = 0; round < rounds; round++) {
-    const packet = mutated(integer);
+  for (let i = fuzz.rounds(20_000); i > 0; i--) {
+    const packet = mutated(fuzz);
     const outcome = context(packet, () => checked(packet));
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
   }
@@ -31,7 +31,7 @@ test('every mutated packet is dropped, or answered in a way that two decoders ca
 });
 
 function checked(packet: Buffer): string {
-  const transport = integer(2) === 0 ? 'udp' : 'tcp';
+  const transport = fuzz.below(2) === 0 ? 'udp' : 'tcp';
   const reply = answer(packet, transport, [zone]);
   if (reply.kind === 'dropped') {
     assert.ok(packet.length < 12 || (packet[2] as number) >= 0x80);
@@ -82,8 +82,8 @@ function labels(key: NameKey): string[] {
 }
 
 test('octets without any order are survived', () => {
-  for (let round = 0; round < rounds / 4; round++) {
-    const packet = Buffer.from(Array.from({ length: integer(80) }, () => integer(256)));
+  for (let i = fuzz.rounds(5_000); i > 0; i--) {
+    const packet = Buffer.from(Array.from({ length: fuzz.below(80) }, () => fuzz.below(256)));
     context(packet, () => checked(packet));
   }
 });

@@ -13,10 +13,10 @@ import { pino } from 'pino';
 import { DnsServer } from '../../dnsbl/server.ts';
 import { addressOf } from '../ask-dns.ts';
 import { apex, decoded, queryPacket, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
-import { fuzzRounds, fuzzSeed, integersFrom, mutated } from './dnsbl-packets.ts';
+import { mutated } from './dnsbl-packets.ts';
+import { Fuzz } from './random.ts';
 
-const rounds = fuzzRounds(2_000);
-const integer = integersFrom(fuzzSeed('dnsbl-sockets', rounds));
+const fuzz = new Fuzz('dnsbl-sockets');
 
 const counted = new Map<string, number>();
 const counts = (what: string) => counted.get(what) ?? 0;
@@ -42,9 +42,9 @@ async function stillAnswers(): Promise<void> {
 test('mutated packets over UDP', async () => {
   const client = createSocket('udp4');
   client.on('message', (message) => assert.equal((message[2] as number) >> 7, 1));
-  for (let round = 0; round < rounds; round++) {
+  for (let i = fuzz.rounds(2_000); i > 0; i--) {
     const before = counts('dns_queries udp');
-    client.send(mutated(integer), port, '127.0.0.1');
+    client.send(mutated(fuzz), port, '127.0.0.1');
     while (counts('dns_queries udp') === before) await nextTurn();
   }
   client.close();
@@ -85,10 +85,10 @@ function framed(packet: Buffer): Buffer {
 }
 
 test('mutated packets over TCP, several on a connection, cut anywhere', async () => {
-  for (let round = 0; round < rounds / 20; round++) {
-    const packets = Array.from({ length: 5 }, () => framed(mutated(integer)));
+  for (let i = fuzz.rounds(100, 20); i > 0; i--) {
+    const packets = Array.from({ length: 5 }, () => framed(mutated(fuzz)));
     const stream = Buffer.concat(packets);
-    await exchange(stream.subarray(0, integer(stream.length + 1)));
+    await exchange(stream.subarray(0, fuzz.below(stream.length + 1)));
   }
   await stillAnswers();
 });

@@ -65,7 +65,7 @@ test('of an altered CAR, nothing is proved but what the account signed', async (
   const truth = { path, cid: created.ops[0]!.cid!.toString(), value: attestation('reef.test') };
   const claim = { did: author.did, signingKey: author.key.did(), paths: [path], now: Date.now() };
   let refused = 0;
-  for (let i = fuzz.rounds(600, 25); i > 0; i--) {
+  for (let i = fuzz.rounds(600); i > 0; i--) {
     const proof = await prove(fuzz.mutate(created.blocks), claim);
     if (proof.kind === 'refused') refused++;
     else assert.deepEqual(proof.records, [truth]);
@@ -87,7 +87,7 @@ test('of altered frames, a reader indexes nothing but what the account signed', 
     onPostponed: () => undefined,
   });
   let indexed = 0;
-  for (let i = fuzz.rounds(2_000, 25); i > 0; i--) {
+  for (let i = fuzz.rounds(2_000); i > 0; i--) {
     await reader.read(fuzz.mutate(fuzz.pick(frames))).catch((error: unknown) => {
       if (!(error instanceof SourceError)) throw error;
     });
@@ -104,7 +104,7 @@ test('of altered frames, a reader indexes nothing but what the account signed', 
 test('of any document, an identity carries only what can be used', () => {
   const text = Buffer.from(JSON.stringify(document));
   let whole = 0;
-  for (let i = fuzz.rounds(3_000, 4); i > 0; i--) {
+  for (let i = fuzz.rounds(3_000); i > 0; i--) {
     const json = parsed(
       fuzz.below(2) === 0 ? fuzz.mutate(text).toString() : JSON.stringify(regrown(document)),
     );

@@ -3,16 +3,11 @@
  * Each comes back as a value, and nothing altered is ever taken for the original.
  */
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { test } from 'node:test';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { Packet, type Resource } from 'dns2';
-import {
-  type CooperativeRecord,
-  signDeclaration,
-  verifyDeclaration,
-} from '../../node/cooperative/declaration.ts';
+import { signDeclaration, verifyDeclaration } from '../../node/cooperative/declaration.ts';
 import {
   judgeControlRecord,
   judgeDkim,
@@ -21,38 +16,10 @@ import {
   judgeSpf,
 } from '../../node/labeler/judgements.ts';
 import { type Answer, DnsResolver } from '../../node/resolver.ts';
-import { dkimRecord } from '../unit/labeler-fixtures.ts';
+import { cooperative, dkimRecord } from '../unit/labeler-fixtures.ts';
+import { Fuzz } from './random.ts';
 
-const rounds = Number(process.env.ATMOS_FUZZ_ROUNDS ?? 20_000);
-const seed = Number(process.env.ATMOS_FUZZ_SEED ?? randomInt(2 ** 31));
-console.log(`labeler-inputs: seed ${seed}, ${rounds} rounds (ATMOS_FUZZ_SEED, ATMOS_FUZZ_ROUNDS)`);
-
-/** mulberry32: 0 ≤ n < 1, the same for the same seed. */
-function randomFrom(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const random = randomFrom(seed);
-const below = (n: number) => Math.floor(random() * n);
-
-/** Some bytes from `keep` on changed, cut off or put in. */
-function mutate(bytes: Uint8Array, keep = 0): Buffer {
-  const copy = [...bytes];
-  for (let i = 1 + below(4); i > 0; i--) {
-    const at = keep + below(copy.length - keep);
-    const kind = below(4);
-    if (kind === 0) copy.splice(at, 1 + below(8));
-    else if (kind === 1) copy.splice(at, 0, below(256));
-    else copy[at] = kind === 2 ? below(256) : copy[at]! ^ (1 << below(8));
-  }
-  return Buffer.from(copy.slice(0, Math.max(keep, copy.length)));
-}
+const fuzz = new Fuzz('labeler-inputs');
 
 function honestReply(question: Buffer): Buffer {
   const response = Packet.createResponseFromRequest(Packet.parse(question));
@@ -70,20 +37,21 @@ test('a broken DNS answer is an answer of ours, never a throw, and never someone
   const socket = createSocket('udp4');
   socket.on('message', (message, peer) => {
     // The id stays, or the client would rightly wait for the real answer; so does a whole header.
-    const reply = mutate(honestReply(message), 12);
-    socket.send(below(8) === 0 ? mutate(reply, 2) : reply, peer.port, peer.address);
+    const reply = fuzz.mutate(honestReply(message), 12);
+    socket.send(fuzz.below(8) === 0 ? fuzz.mutate(reply, 2) : reply, peer.port, peer.address);
   });
   await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
   const servers = [{ host: '127.0.0.1', port: socket.address().port }];
   const resolver = new DnsResolver({ servers, timeoutMs: 50, attempts: 1 });
   const kinds = new Set<string>();
   const ask = async () => {
-    const name = `n${below(1_000)}.test`;
-    const answer: Answer<unknown> = await (below(2) ? resolver.txt(name) : resolver.mx(name));
+    const name = `n${fuzz.below(1_000)}.test`;
+    const answer: Answer<unknown> = await (fuzz.below(2) ? resolver.txt(name) : resolver.mx(name));
     kinds.add(answer.kind);
     assert.ok(answer.kind !== 'found' || answer.records.length > 0);
   };
-  for (let round = 0; round < rounds / 40; round += 25) await Promise.all(Array.from({ length: 25 }, ask));
+  const rounds = fuzz.rounds(500, 40);
+  for (let round = 0; round < rounds; round += 25) await Promise.all(Array.from({ length: 25 }, ask));
   socket.close();
   assert.ok(kinds.has('failed') && kinds.has('found'), [...kinds].join());
 });
@@ -96,9 +64,9 @@ test('no text of a record makes a check throw', () => {
     'did=did:plc:reef',
     '10 mx.test',
   ];
-  for (let round = 0; round < rounds; round++) {
-    const texts = Array.from({ length: 1 + below(3) }, () =>
-      mutate(Buffer.from(seeds[below(seeds.length)]!)).toString('latin1'),
+  for (let i = fuzz.rounds(20_000); i > 0; i--) {
+    const texts = Array.from({ length: 1 + fuzz.below(3) }, () =>
+      fuzz.mutate(Buffer.from(fuzz.pick(seeds))).toString('latin1'),
     );
     for (const judge of [judgeSpf, judgeDmarc]) assert.ok(judge(texts).reason.length > 0);
     assert.ok(judgeDkim(texts, 's1').reason.length > 0);
@@ -109,21 +77,14 @@ test('no text of a record makes a check throw', () => {
 
 test('an altered declaration is refused, whatever was altered', async () => {
   const key = await Secp256k1Keypair.create();
-  const cooperative: CooperativeRecord = {
-    $type: 'email.atmos.cooperative',
-    name: 'Harbor',
-    poolDomain: 'harbor.test',
-    labeler: 'https://harbor.test',
-    createdAt: '2026-01-01T00:00:00.000Z',
-  };
   const issuedAt = Date.parse('2026-11-20T09:00:00Z');
   const iss = 'did:web:harbor.test';
   const bytes = await signDeclaration({ iss, issuedAt, lifetimeMs: 1_000, cooperative, peers: [] }, key);
   const expected = { did: iss, labelKey: key.did() };
   assert.equal(verifyDeclaration(bytes, expected, issuedAt).kind, 'valid');
   const reasons = new Set<string>();
-  for (let round = 0; round < rounds; round++) {
-    const altered = mutate(bytes);
+  for (let i = fuzz.rounds(20_000); i > 0; i--) {
+    const altered = fuzz.mutate(bytes);
     if (altered.equals(bytes)) continue;
     const result = verifyDeclaration(altered, expected, issuedAt);
     assert.equal(result.kind, 'refused', altered.toString('hex'));

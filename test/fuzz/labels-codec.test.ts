@@ -3,14 +3,12 @@
  * no label but the one that its issuer signed ever verifies.
  */
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { test } from 'node:test';
 import { encode } from '@atproto/lex-cbor';
+import { ErrorFrame, MessageFrame } from '@atproto/xrpc-server';
 import {
   decodeFrame,
   decodeLabel,
-  encodeErrorFrame,
-  encodeInfoFrame,
   encodeLabel,
   encodeLabelsFrame,
   labelBytes,
@@ -18,39 +16,9 @@ import {
   verifyLabel,
 } from '../../appview/labels/codec.ts';
 import { iso, issuer, june, memberDid } from '../unit/labels-fixtures.ts';
+import { Fuzz } from './random.ts';
 
-const rounds = Number(process.env.ATMOS_FUZZ_ROUNDS ?? 20_000);
-const seed = Number(process.env.ATMOS_FUZZ_SEED ?? randomInt(2 ** 31));
-console.log(`labels-codec: seed ${seed}, ${rounds} rounds (ATMOS_FUZZ_SEED, ATMOS_FUZZ_ROUNDS)`);
-
-/** mulberry32: 0 ≤ n < 1, the same for the same seed. */
-function randomFrom(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const random = randomFrom(seed);
-const below = (n: number) => Math.floor(random() * n);
-
-/** Bytes changed, cut, doubled or put in: what stays is near enough to valid to get deep. */
-function mutate(bytes: Uint8Array): Buffer {
-  let out = Buffer.from(bytes);
-  for (let n = 1 + below(4); n > 0; n--) {
-    const at = below(out.length + 1);
-    const kind = below(4);
-    if (kind === 0 && out.length > 0) out[at % out.length] = below(256);
-    else if (kind === 1) out = out.subarray(0, at);
-    else if (kind === 2) out = Buffer.concat([out.subarray(0, at), out.subarray(below(at + 1))]);
-    else out = Buffer.concat([out.subarray(0, at), Buffer.from([below(256)]), out.subarray(at)]);
-  }
-  return out;
-}
-
+const fuzz = new Fuzz('labels-codec');
 const harbor = await issuer();
 const labels = [
   await harbor.sign({}),
@@ -62,12 +30,13 @@ test('mutated frames never throw, and what they carry is refused or is a label',
   const frames = [
     encodeLabelsFrame(7, labels),
     encodeLabelsFrame(8, []),
-    encodeInfoFrame('OutdatedCursor', 'too old'),
-    encodeErrorFrame('FutureCursor'),
+    new MessageFrame({ name: 'OutdatedCursor', message: 'too old' }, { type: '#info' }).toBytes(),
+    new ErrorFrame({ error: 'FutureCursor' }).toBytes(),
   ];
+  const rounds = fuzz.rounds(20_000);
   let decoded = 0;
   for (let round = 0; round < rounds; round++) {
-    const frame = decodeFrame(mutate(frames[below(frames.length)]!));
+    const frame = decodeFrame(fuzz.mutate(fuzz.pick(frames)));
     if (frame?.kind !== 'labels') continue;
     decoded += 1;
     for (const value of frame.labels) parseLabel(value);
@@ -77,8 +46,8 @@ test('mutated frames never throw, and what they carry is refused or is a label',
 });
 
 test('random bytes are no frame and no label', () => {
-  for (let round = 0; round < rounds; round++) {
-    const bytes = Buffer.from(Array.from({ length: below(64) }, () => below(256)));
+  for (let i = fuzz.rounds(20_000); i > 0; i--) {
+    const bytes = Buffer.from(Array.from({ length: fuzz.below(64) }, () => fuzz.below(256)));
     decodeFrame(bytes);
     assert.equal(decodeLabel(bytes), undefined);
   }
@@ -86,8 +55,8 @@ test('random bytes are no frame and no label', () => {
 
 test('a label that verifies says what its issuer signed', () => {
   const signed = new Set(labels.map((label) => Buffer.from(labelBytes(label)).toString('hex')));
-  for (let round = 0; round < rounds / 4; round++) {
-    const label = decodeLabel(mutate(encodeLabel(labels[below(labels.length)]!)));
+  for (let i = fuzz.rounds(5_000); i > 0; i--) {
+    const label = decodeLabel(fuzz.mutate(encodeLabel(fuzz.pick(labels))));
     if (!label || !verifyLabel(label, harbor.didKey)) continue;
     assert.ok(signed.has(Buffer.from(labelBytes(label)).toString('hex')), JSON.stringify(label));
   }
@@ -109,10 +78,10 @@ test('any value in any field is refused or survives storage as it is', () => {
     '__proto__',
     'more',
   ];
-  for (let round = 0; round < rounds / 4; round++) {
-    const changed: Record<string, unknown> = { ...labels[below(labels.length)] };
-    for (let n = 1 + below(3); n > 0; n--) {
-      changed[fields[below(fields.length)]!] = values[below(values.length)];
+  for (let i = fuzz.rounds(5_000); i > 0; i--) {
+    const changed: Record<string, unknown> = { ...fuzz.pick(labels) };
+    for (let n = 1 + fuzz.below(3); n > 0; n--) {
+      changed[fuzz.pick(fields)] = fuzz.pick(values);
     }
     const label = parseLabel(changed);
     if (label) assert.deepEqual(decodeLabel(encode(label)), label);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { encode } from 'dns-packet';
 import { UDPClient } from 'dns2';
@@ -36,7 +36,7 @@ const messages = [
 const markup = /<(?!\/?(html|head|meta|title|link|body|p|a|h1|h2|table|thead|tbody|tr|th|td|pre)\b|!doctype)/;
 
 test('every mutated message is shown, and none of it as markup', () => {
-  const rounds = fuzz.rounds(3_000, 10);
+  const rounds = fuzz.rounds(3_000);
   for (let round = 0; round < rounds; round++) {
     const raw = fuzz.mutate(fuzz.pick(messages));
     const { fields } = readMessage(raw);
@@ -60,21 +60,25 @@ test('mutated questions over UDP and TCP leave the DNS world answering', async (
     const ask = UDPClient({ dns: dns.host, port: dns.port, timeout: 5_000 });
     return (await ask('reef.test', 'MX')).answers.length === 1;
   };
-  const rounds = fuzz.rounds(1_000, 100);
+  // What is no question gets no answer over TCP, and its connection stays until the server tires of it.
+  const open = new Set<Socket>();
+  t.after(() => {
+    for (const client of open) client.destroy();
+  });
+  const sendOverTcp = (octets: Buffer) => {
+    const client = connect(dns.port, dns.host);
+    open.add(client);
+    client.on('error', () => client.destroy());
+    client.once('close', () => open.delete(client));
+    client.resume().end(octets);
+  };
+  const rounds = fuzz.rounds(1_000, 10);
   for (let round = 1; round <= rounds; round++) {
     client.send(fuzz.mutate(question), dns.port, dns.host);
     if (round % 20 === 0)
-      await sendOverTcp(dns, fuzz.mutate(Buffer.concat([Buffer.from([0, question.length]), question])));
+      sendOverTcp(fuzz.mutate(Buffer.concat([Buffer.from([0, question.length]), question])));
     if (round % 100 === 0) assert.ok(await isAnswering());
   }
   assert.ok(await isAnswering());
   assert.ok(dns.garbage > 0, 'the mutations reach what is garbage');
 });
-
-async function sendOverTcp(dns: DnsWorld, octets: Buffer): Promise<void> {
-  const client = connect(dns.port, dns.host);
-  client.on('error', () => client.destroy());
-  client.resume();
-  client.end(octets);
-  await new Promise((resolve) => client.once('close', resolve));
-}

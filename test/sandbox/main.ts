@@ -117,7 +117,10 @@ async function runSandbox({ fresh, warming, portOffset, state }: Arguments): Pro
   } catch (error) {
     if (!interruption.signal.aborted) failure = (error as Error).message;
   }
-  if (failure !== undefined) console.error(`\nThe sandbox has stopped: ${failure}`);
+  if (failure !== undefined) {
+    console.error(`\nThe sandbox has stopped: ${failure}`);
+    console.error('Should this world be damaged: npm start -- --fresh makes a new one in its place.');
+  }
   return failure === undefined ? 0 : 1;
 }
 

@@ -80,7 +80,7 @@ async function enrol({ handle, domains }: MemberCast, did: string, configFile: s
   const { apiKey } = await enrolMember(configFile, { did, handle, domains, relay: true });
   for (const domain of domains) {
     // Confirmed: in the sandbox every address is caught by the inbox.
-    await setForwardTo(configFile, domain, `${handle.split('.')[0]}@inbox.test`, true);
+    await setForwardTo(configFile, domain, `${handle.split('.')[0]}@inbox.test`);
   }
   return apiKey;
 }

@@ -4,7 +4,6 @@ import { test } from 'node:test';
 import { Secp256k1Keypair, verifySignature } from '@atproto/crypto';
 import { decode, encode } from '@atproto/lex-cbor';
 import {
-  type CooperativeRecord,
   type DeclarationRefusal,
   declarationType,
   maxDeclarationBytes,
@@ -13,6 +12,7 @@ import {
   verifyDeclaration,
 } from '../../node/cooperative/declaration.ts';
 import { didDocument, didWeb } from '../../node/cooperative/did-document.ts';
+import { cooperative } from './labeler-fixtures.ts';
 
 const iss = 'did:web:harbor.test';
 const issuedAt = Date.parse('2026-11-20T09:00:00Z');
@@ -20,13 +20,6 @@ const hour = 3_600_000;
 const key = await Secp256k1Keypair.create();
 const expected = { did: iss, labelKey: key.did() };
 
-const cooperative: CooperativeRecord = {
-  $type: 'email.atmos.cooperative',
-  name: 'Harbor',
-  poolDomain: 'harbor.test',
-  labeler: 'https://harbor.test',
-  createdAt: '2026-01-01T00:00:00.000Z',
-};
 const peer: PeerRecord = {
   $type: 'email.atmos.peer',
   subject: 'did:web:meadow.test',

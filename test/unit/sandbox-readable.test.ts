@@ -76,12 +76,16 @@ test('folded fields are whole, and UTF-8 in a header is read', () => {
   ]);
 });
 
-test('thousands of nested parts end quickly and say nothing', () => {
-  const levels = Array.from(
-    { length: 3000 },
+function nested(levels: number): Buffer {
+  const headers = Array.from(
+    { length: levels },
     (_, i) => `Content-Type: multipart/mixed; boundary=b${i}\r\n\r\n--b${i}`,
   );
-  const before = performance.now();
-  assert.equal(readMessage(Buffer.from(levels.join('\r\n'))).text, undefined);
-  assert.ok(performance.now() - before < 1000);
+  return Buffer.from([...headers, 'Content-Type: text/plain\r\n\r\ndeep'].join('\r\n'));
+}
+
+test('a few levels of parts are opened, thousands are not', () => {
+  assert.equal(readMessage(nested(8)).text, 'deep');
+  assert.equal(readMessage(nested(9)).text, undefined);
+  assert.equal(readMessage(nested(3000)).text, undefined);
 });

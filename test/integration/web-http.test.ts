@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, connect } from 'node:net';
+import { test } from 'node:test';
+import { createServer, XrpcStreamServer } from '@atproto/xrpc-server';
+import { closeHttp, createHttp } from '../../node/web/http.ts';
+
+const method = 'com.atproto.label.subscribeLabels';
+
+async function openHttp(maxSubscribers = 10) {
+  const xrpc = createServer();
+  const stream = new XrpcStreamServer({
+    noServer: true,
+    // A subscription that never has anything to say.
+    async *handler(_request, signal) {
+      await once(signal, 'abort').catch(() => undefined);
+    },
+  });
+  xrpc.subscriptions.set(method, stream);
+  const counted: string[] = [];
+  const http = createHttp({
+    xrpc,
+    maxSubscribers,
+    count: (what) => void counted.push(what),
+    log: { error: () => undefined },
+  });
+  http.get('/', () => 'hello');
+  await http.listen({ host: '127.0.0.1', port: 0 });
+  return { http, xrpc, counted, port: (http.server.address() as AddressInfo).port };
+}
+
+/** A raw WebSocket client that upgrades and then ignores everything. */
+async function upgrade(port: number, path: string) {
+  const socket = connect(port, '127.0.0.1');
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  );
+  const [answer] = (await once(socket, 'data')) as [Buffer];
+  return { socket, status: answer.toString().split('\r\n', 1)[0] };
+}
+
+test('a subscriber that ignores the goodbye does not hold the port open', async () => {
+  const { http, xrpc, port } = await openHttp();
+  const { socket, status } = await upgrade(port, `/xrpc/${method}`);
+  assert.match(status!, /101/);
+  socket.on('error', () => undefined);
+  const ended = once(socket, 'close');
+  await closeHttp(http, xrpc);
+  await ended;
+  assert.equal(http.server.listening, false);
+});
+
+test('one subscriber too many is refused and counted, an unknown one is 404', async () => {
+  const { http, xrpc, port, counted } = await openHttp(1);
+  const first = await upgrade(port, `/xrpc/${method}`);
+  const second = await upgrade(port, `/xrpc/${method}`);
+  assert.match(second.status!, /503/);
+  assert.deepEqual(counted, ['subscribers_refused']);
+  const unknown = await upgrade(port, '/xrpc/no.such.method');
+  assert.match(unknown.status!, /404/);
+  for (const { socket } of [first, second, unknown]) socket.destroy();
+  await closeHttp(http, xrpc);
+});
+
+test('pages come with a policy that runs no script; what is not there is 404 from the catalogue', async () => {
+  const { http, xrpc, port } = await openHttp();
+  const page = await fetch(`http://127.0.0.1:${port}/`);
+  assert.match(page.headers.get('content-security-policy') ?? '', /default-src 'none'/);
+  const missing = await fetch(`http://127.0.0.1:${port}/nothing`);
+  assert.equal(missing.status, 404);
+  assert.equal(((await missing.json()) as { code: string }).code, 'NOT_FOUND');
+  await closeHttp(http, xrpc);
+});
