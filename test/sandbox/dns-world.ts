@@ -100,6 +100,8 @@ export class DnsWorld {
     // A response is no question, and nothing can be sent to port 0: Node throws on the attempt.
     if (request.header.qr === 1 || ('port' in client && client.port === 0)) {
       this.#countGarbage();
+      // Over TCP the client is a socket, which would wait for an answer.
+      if ('destroy' in client) client.destroy();
       return;
     }
     // dns2 gives a promise for UDP and nothing for TCP; a peer that is gone is no fault of ours.
