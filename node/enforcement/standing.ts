@@ -1,8 +1,8 @@
 /**
  * A member's standing: what the cooperative lets it do now, and why.
  *
- * Owned here; the relay, the labeler and the pages ask `standingOf` and never look at its sources:
- * the member's state and tier in node.db, and the age of the domain, which warms up first.
+ * Owned here; the relay asks `standingOf` and never looks at its sources: the member's state and tier in
+ * node.db, and the age of the domain, which warms up first. Labels do not follow a standing yet.
  * Counting against the caps is the spool's business, in the commit of each message.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
