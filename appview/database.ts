@@ -9,7 +9,7 @@
  *
  * libsql is synchronous: a commit blocks the calling thread for the length of an fsync.
  */
-import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'libsql';
 
@@ -55,6 +55,7 @@ export function openDatabase(
     const isNew = inMemory || !existsSync(file);
     // SQLite gives its -wal and -shm the mode of the database, so that one is right from the first byte.
     if (isNew && !inMemory) closeSync(openSync(file, 'a', 0o600));
+    else if (!inMemory && (statSync(file).mode & 0o077) !== 0) chmodSync(file, 0o600);
     db = new Database(file);
     prepareConnection(db, options);
     if (!isNew) checkHealth(db, file);
@@ -143,6 +144,8 @@ function takeSnapshot(db: Database.Database, version: number, target: string): v
   const own = `${target}.${process.pid}`;
   try {
     rmSync(own, { force: true });
+    // VACUUM INTO fills an empty file, and keeps its mode.
+    closeSync(openSync(own, 'w', 0o600));
     db.prepare('VACUUM INTO ?').run(own);
     if (versionOf(db) === version) renameSync(own, target);
     else rmSync(own);

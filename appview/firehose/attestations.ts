@@ -157,6 +157,8 @@ export class Attestations {
   applyRecheck(did: string, rev: string, entry: ProvedEntry): void {
     this.#change(undefined, () => {
       this.rechecks.remove(did, entry.rkey);
+      // Only now something was read of it: until its PDS answers, nothing counts as absent.
+      this.#statements.addAccount.run(did);
       if (rev < (this.revOf(did) ?? '')) return [];
       return this.#asSeen(did, this.#write(did, rev, entry));
     });
@@ -202,12 +204,7 @@ export class Attestations {
    * @returns false when the list has no room
    */
   recheck(did: string, domain: string): boolean {
-    const left = transaction(this.#options.db, () => {
-      const found = this.rechecks.add(did, [domain]);
-      // Of this account we learn all that we ask for: what is proved absent is then absent.
-      if (found === 0) this.#statements.addAccount.run(did);
-      return found;
-    });
+    const left = transaction(this.#options.db, () => this.rechecks.add(did, [domain]));
     if (left > 0) this.#options.count('rechecks_dropped', 'no_room');
     return left === 0;
   }

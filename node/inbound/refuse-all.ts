@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { SMTPServer } from 'smtp-server';
 import { problem, smtpText } from '../errors.ts';
+import '../tls-guard.ts';
 
 export type RefuseAllOptions = {
   listen: { host: string; port: number };

@@ -3,8 +3,9 @@
  *
  * Promise: a wrong answer costs one bcrypt and reads the same whether the account, the key or neither
  * exists. A right one is remembered for minutes under an HMAC, so a session does not pay bcrypt again;
- * a revoked key is refused at once all the same. At most `concurrency` checks run and `maxWaiting` wait:
- * beyond that the answer is `busy`, not a longer queue.
+ * a revoked key is refused at once all the same. At most `concurrency` checks run; `maxWaiting` wait for keys
+ * that exist, four for each, and `maxWaiting` behind them for others: beyond that the answer is `busy`, not a
+ * longer queue.
  */
 import { createHmac, randomBytes } from 'node:crypto';
 import * as bcrypt from '@node-rs/bcrypt';
@@ -45,6 +46,7 @@ export type AuthenticatorOptions = {
 };
 
 const maxRemembered = 10_000;
+const maxChecksPerKey = 4;
 
 export class Authenticator {
   readonly #options: Required<AuthenticatorOptions>;
@@ -56,6 +58,8 @@ export class Authenticator {
   /** Checks against a key that exists go first: whoever only guesses cannot shut members out. */
   readonly #waitingMembers: (() => void)[] = [];
   readonly #waitingStrangers: (() => void)[] = [];
+  /** Different passwords under way for one key: whoever knows a key's id can fill no lane with it. */
+  readonly #checks = new Map<string, number>();
   #running = 0;
 
   constructor(options: AuthenticatorOptions) {
@@ -94,9 +98,11 @@ export class Authenticator {
     const underway = this.#underway.get(tag);
     if (underway) return underway;
     const queue = credential ? this.#waitingMembers : this.#waitingStrangers;
+    if (credential && this.#checksOf(credential.keyId) >= maxChecksPerKey) return 'busy';
     if (this.#running >= this.#options.concurrency && queue.length >= this.#options.maxWaiting) return 'busy';
     const check = this.#verify(password, against, queue).finally(() => this.#underway.delete(tag));
     this.#underway.set(tag, check);
+    if (credential) this.#countCheck(credential.keyId, check);
     const isRight = await check;
     if (isRight && credential) this.#remember(tag, credential.keyId);
     return isRight;
@@ -113,6 +119,20 @@ export class Authenticator {
       if (next) next();
       else this.#running -= 1;
     }
+  }
+
+  #checksOf(keyId: string): number {
+    return this.#checks.get(keyId) ?? 0;
+  }
+
+  #countCheck(keyId: string, check: Promise<boolean>): void {
+    this.#checks.set(keyId, this.#checksOf(keyId) + 1);
+    const done = () => {
+      const left = this.#checksOf(keyId) - 1;
+      if (left > 0) this.#checks.set(keyId, left);
+      else this.#checks.delete(keyId);
+    };
+    check.then(done, done);
   }
 
   #isRemembered(tag: string): boolean {

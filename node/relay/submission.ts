@@ -19,6 +19,7 @@ import type { Principal } from '../members/authenticate.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { Authenticate, Intake } from './intake.ts';
 import { internalError } from './internal-error.ts';
+import '../tls-guard.ts';
 
 export type SubmissionLimits = {
   /** Octets of one message. Default 25 MiB. */
@@ -260,8 +261,10 @@ export class SubmissionServer {
   ): Promise<string> {
     if (!received.bytes) throw new SmtpRefusal(received.refused ?? problem('INTERNAL_ERROR'));
     const { mailFrom, rcptTo, smtpUtf8 = false } = session.envelope;
+    const principal = session.user as Principal;
+    if (!this.#options.authenticator.isLive(principal)) throw new SmtpRefusal(problem('AUTH_FAILED'));
     const taken = await this.#options.intake.take({
-      principal: session.user as Principal,
+      principal,
       via: 'smtp',
       // RFC 6531 §4.3
       protocol: smtpUtf8 ? 'UTF8SMTPSA' : 'ESMTPSA',

@@ -24,6 +24,7 @@ export type HttpOptions = {
 export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): FastifyInstance {
   const router = express();
   router.disable('x-powered-by');
+  xrpc.router.disable('x-powered-by');
   router.use(xrpc.router);
 
   const app = fastify({
@@ -49,7 +50,7 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
     const subscription = xrpc.subscriptions.get(pathOf(request).slice('/xrpc/'.length));
     if (!subscription) return refuse(socket, '404 Not Found');
     const address = socket.remoteAddress ?? '';
-    if (isFull(subscribers, address, maxSubscribers)) {
+    if (closing.has(app.server) || isFull(subscribers, address, maxSubscribers)) {
       count('subscribers_refused');
       return refuse(socket, '503 Service Unavailable');
     }
@@ -88,10 +89,11 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
  * A WebSocket gets a second to answer our goodbye: one whose reader is gone would keep the port open.
  */
 export async function closeHttp(app: FastifyInstance, xrpc: XrpcServer): Promise<void> {
-  const sockets = [...xrpc.subscriptions.values()].flatMap(({ wss }) => [...wss.clients]);
-  for (const socket of sockets) socket.close(1001, 'going away');
+  closing.add(app.server);
+  const sockets = () => [...xrpc.subscriptions.values()].flatMap(({ wss }) => [...wss.clients]);
+  for (const socket of sockets()) socket.close(1001, 'going away');
   const goodbye = setTimeout(() => {
-    for (const socket of sockets) socket.terminate();
+    for (const socket of sockets()) socket.terminate();
   }, goodbyeMs);
   const patience = setTimeout(() => app.server.closeAllConnections(), requestGraceMs);
   app.server.closeIdleConnections();
@@ -100,6 +102,8 @@ export async function closeHttp(app: FastifyInstance, xrpc: XrpcServer): Promise
   clearTimeout(patience);
 }
 
+/** Servers that take no more subscribers, though a connection from before may still ask. */
+const closing = new WeakSet<object>();
 const goodbyeMs = 1_000;
 const requestGraceMs = 3_000;
 
@@ -123,7 +127,7 @@ function isXrpc(request: IncomingMessage): boolean {
 }
 
 function pathOf(request: IncomingMessage): string {
-  return (request.url ?? '/').split('?', 1)[0]!;
+  return originForm(request.url).split('?', 1)[0]!;
 }
 
 function refuse(socket: Socket, status: string): void {

@@ -37,7 +37,8 @@ export function registerPages(app: FastifyInstance, { cooperative, peers, explai
   });
   app.get<{ Params: { domain: string } }>('/listing/:domain', (request, reply) => {
     // As everywhere: any case, U-labels, a final dot.
-    const domain = normalizeDomain(request.params.domain) ?? request.params.domain;
+    const asked = request.params.domain.replace(/\.$/, '');
+    const domain = normalizeDomain(asked) ?? asked;
     const found = explain(domain);
     if (!found) reply.code(404);
     return page(reply, domain, found ? listedPage(found, cooperative.apex) : unlistedPage(domain));

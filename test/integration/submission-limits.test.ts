@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import type { Queue } from '../../node/relay/intake.ts';
 import type { Accepted } from '../../node/spool/message.ts';
@@ -250,3 +252,22 @@ inWorld(
     assert.equal((await world.accepted()).length, 1);
   },
 );
+
+inWorld('clients that leave in the middle of a TLS handshake while we stop do no harm', {}, async (world) => {
+  const sockets = Array.from({ length: 20 }, () => connect(world.implicit.port, '127.0.0.1'));
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+  const stopped = Promise.all(world.servers.map((server) => server.stop()));
+  for (const socket of sockets) socket.destroy();
+  await stopped;
+});
+
+inWorld('a key that is revoked in the middle of a transaction sends nothing', {}, async (world) => {
+  const { id, key } = await world.members.issueApiKey(reef, 'short-lived');
+  const dialogue = await Dialogue.ready(world.implicit, { user: reef, pass: key });
+  await dialogue.say('MAIL FROM:<a@reef.test>');
+  await dialogue.say('RCPT TO:<b@dest.test>');
+  world.members.revokeApiKey(reef, id);
+  assert.match(await dialogue.data(plain), /^535 5\.7\.8 /);
+  assert.deepEqual(await world.accepted(), []);
+  dialogue.close();
+});

@@ -72,3 +72,22 @@ test('pages come with a policy that runs no script; what is not there is 404 fro
   assert.equal(((await missing.json()) as { code: string }).code, 'NOT_FOUND');
   await closeHttp(http, xrpc);
 });
+
+test('a connection from before the stop cannot open a subscription after it', async () => {
+  const { http, xrpc, port } = await openHttp();
+  const late = connect(port, '127.0.0.1');
+  await once(late, 'connect');
+  late.on('error', () => undefined);
+  const closed = closeHttp(http, xrpc);
+  late.write(
+    `GET /xrpc/${method} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+  );
+  let text = '';
+  late.on('data', (bytes) => {
+    text += bytes;
+  });
+  await once(late, 'close');
+  await closed;
+  assert.doesNotMatch(text, /101 Switching/);
+});

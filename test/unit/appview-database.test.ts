@@ -67,6 +67,7 @@ test('an older schema is brought up to date, and a snapshot from before lies bes
   assert.deepEqual(notes(db), ['kept']);
   db.close();
 
+  assert.equal(statSync(`${file}.before-2`).mode & 0o777, 0o600);
   const snapshot = openDatabase(`${file}.before-2`, [first], full);
   assert.equal(version(snapshot), 1);
   assert.deepEqual(notes(snapshot), ['kept']);

@@ -144,3 +144,13 @@ test('a principal is live until its key is revoked', async () => {
   members.revokeApiKey(reef, id);
   assert.equal(authenticator.isLive(answer.principal), false);
 });
+
+test('whoever knows the id of a key cannot fill the lane of the others with wrong secrets', async () => {
+  const { authenticator, members, key } = await setUp({ concurrency: 1, maxWaiting: 8 });
+  const { key: other } = await members.issueApiKey(reef, 'other');
+  const wrong = (n: number) => key.slice(0, -4) + String(1000 + n);
+  const guesses = Array.from({ length: 30 }, (_, n) => authenticator.authenticate(reef, wrong(n)));
+  assert.equal((await authenticator.authenticate(reef, other)).kind, 'authenticated');
+  const kinds = (await Promise.all(guesses)).map(({ kind }) => kind);
+  assert.ok(kinds.includes('busy') && kinds.includes('failed') && !kinds.includes('authenticated'));
+});
