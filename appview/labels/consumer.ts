@@ -145,6 +145,8 @@ export class LabelConsumer {
   async #verified(values: readonly unknown[]): Promise<SignedLabel[]> {
     const labels = values.flatMap((value) => this.#own(value) ?? []);
     let bad = await this.#unconfirmed(labels, await this.#currentKey());
+    // A clock that was set back must not make a label of now look older than our last reading.
+    this.#refreshedAt = Math.min(this.#refreshedAt, this.#options.now());
     if (this.#mayHaveNewKey(bad)) {
       await this.#untilRefreshIsDue();
       bad = await this.#unconfirmed([...bad], await this.#freshKey());
@@ -176,8 +178,6 @@ export class LabelConsumer {
    * is refused at once, or the history of an issuer that changed its key would cost a minute a label.
    */
   #mayHaveNewKey(bad: ReadonlySet<SignedLabel>): boolean {
-    // A clock that was set back must not make a label of now look older than our last reading.
-    this.#refreshedAt = Math.min(this.#refreshedAt, this.#options.now());
     if (bad.size === 0 || this.#waitMs() <= 0) return bad.size > 0;
     return [...bad].some(({ cts }) => Date.parse(cts) > this.#refreshedAt - clockDriftMs);
   }

@@ -3,8 +3,8 @@
  *
  * Promise: all signatures or none. A failure is a value that the caller answers with 4xx; there is no
  * way through this file that yields fewer signatures than asked for.
- * Signs on the calling thread, about 1 ms for a small message; the headers of RFC 6376 §5.4.1 are
- * signed where they stand, not oversigned.
+ * Signs on the calling thread, about 2 ms for the three on a small message, and hashes the body for each;
+ * the headers of RFC 6376 §5.4.1 are signed where they stand, not oversigned.
  */
 import { dkimSign } from 'mailauth/lib/dkim/sign.js';
 

@@ -12,6 +12,8 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
 
+const xrpcPath = '/xrpc/';
+
 export type HttpOptions = {
   xrpc: XrpcServer;
   /** Open WebSockets over all subscriptions; the next one is refused with 503. One address gets a twentieth. */
@@ -47,7 +49,8 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
 
   const subscribers = new Map<Socket, string>();
   app.server.on('upgrade', (request, socket: Socket, head) => {
-    const subscription = xrpc.subscriptions.get(pathOf(request).slice('/xrpc/'.length));
+    const path = pathOf(request);
+    const subscription = path.startsWith(xrpcPath) && xrpc.subscriptions.get(path.slice(xrpcPath.length));
     if (!subscription) return refuse(socket, '404 Not Found');
     const address = socket.remoteAddress ?? '';
     if (closing.has(app.server) || isFull(subscribers, address, maxSubscribers)) {
@@ -123,7 +126,7 @@ function originForm(url: string | undefined): string {
 }
 
 function isXrpc(request: IncomingMessage): boolean {
-  return request.url?.startsWith('/xrpc/') ?? false;
+  return request.url?.startsWith(xrpcPath) ?? false;
 }
 
 function pathOf(request: IncomingMessage): string {

@@ -59,7 +59,9 @@ test('one subscriber too many is refused and counted, an unknown one is 404', as
   assert.deepEqual(counted, ['subscribers_refused']);
   const unknown = await upgrade(port, '/xrpc/no.such.method');
   assert.match(unknown.status!, /404/);
-  for (const { socket } of [first, second, unknown]) socket.destroy();
+  const elsewhere = await upgrade(port, `/abcd/${method}`);
+  assert.match(elsewhere.status!, /404/);
+  for (const { socket } of [first, second, unknown, elsewhere]) socket.destroy();
   await closeHttp(http, xrpc);
 });
 

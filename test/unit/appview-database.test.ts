@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
@@ -252,12 +261,14 @@ for (const kind of ['new', 'older'] as const) {
   });
 }
 
-test('only the owner can read a database and the files beside it', () => {
+test('only the owner can read a database and the files beside it, an older one too', () => {
   const file = join(root, 'modes', 'new.db');
-  const db = openDatabase(file, [{ number: 1, name: 'one', sql: 'CREATE TABLE one (a)' }], {
-    synchronous: 'NORMAL',
-  });
-  for (const beside of ['', '-wal', '-shm'])
-    assert.equal(statSync(file + beside).mode & 0o777, 0o600, beside);
-  db.close();
+  const schema = [{ number: 1, name: 'one', sql: 'CREATE TABLE one (a)' }];
+  for (const time of ['new', 'older']) {
+    const db = openDatabase(file, schema, { synchronous: 'NORMAL' });
+    for (const beside of ['', '-wal', '-shm'])
+      assert.equal(statSync(file + beside).mode & 0o777, 0o600, time + beside);
+    db.close();
+    chmodSync(file, 0o644);
+  }
 });

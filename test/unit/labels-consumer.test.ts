@@ -208,6 +208,30 @@ test('a label signed with a new key right after a refresh is held until the docu
   assert.deepEqual(world.slept, [30_000]);
 });
 
+test('a negation behind a rotation counts, though our clock was set back in between', async () => {
+  const after = await issuer(harbor.did);
+  const hour = 3_600_000;
+  const world = rotatingWorld(async () => {
+    const bad = { ...(await meadow.sign({ val: 'a' })), src: harbor.did };
+    const negation = await after.sign({ neg: true, cid: undefined, cts: iso(june - hour) });
+    const good = await harbor.sign({ cts: iso(june - 2 * hour) });
+    return [labelsFrame(1, good), labelsFrame(2, bad), labelsFrame(3, negation)];
+  }, harbor.didKey);
+  const { receive } = world.store;
+  world.store.receive = (src, seq, labels) => {
+    if (seq === 2) {
+      world.clock.now -= hour;
+      world.document.key = after.didKey;
+    }
+    return receive.call(world.store, src, seq, labels);
+  };
+  world.consumer.start();
+  await world.played;
+  await world.consumer.stop();
+  assert.deepEqual(world.store.current(reef), []);
+  assert.equal(world.counted.of('labels_refused{bad_signature}'), 1);
+});
+
 test('the history of an issuer that changed its key is refused without a wait for each label', async () => {
   const before = await issuer(harbor.did);
   const world = rotatingWorld(async () => {
