@@ -23,6 +23,8 @@ export type OpenOptions = {
   synchronous: 'FULL' | 'NORMAL';
   /** How long a statement, the opening too, waits for another process's write; default 5,000. */
   patienceMs?: number;
+  /** A file larger than this is not looked through at the start, which reads all of it. Default: each is. */
+  checkedUpToBytes?: number;
 };
 
 /** Our own state is not what this program wrote, or not for this program. Fatal: never caught to go on. */
@@ -58,7 +60,7 @@ export function openDatabase(
     else if (!inMemory && (statSync(file).mode & 0o077) !== 0) chmodSync(file, 0o600);
     db = new Database(file);
     prepareConnection(db, options);
-    if (!isNew) checkHealth(db, file);
+    if (!isNew && isChecked(file, options)) checkHealth(db, file);
     migrate(db, file, migrations, isNew);
     return db;
   } catch (error) {
@@ -102,8 +104,12 @@ function switchToWal(db: Database.Database, patienceMs: number): void {
   }
 }
 
+function isChecked(file: string, { checkedUpToBytes = Number.POSITIVE_INFINITY }: OpenOptions): boolean {
+  return statSync(file).size <= checkedUpToBytes;
+}
+
 function checkHealth(db: Database.Database, file: string): void {
-  const row = db.prepare('PRAGMA quick_check(1)').get() as Record<string, string> | undefined;
+  const [row] = db.prepare('PRAGMA quick_check(1)').all() as Record<string, string>[];
   const verdict = row && Object.values(row)[0];
   if (verdict !== 'ok') throw new CorruptState(`${file} is damaged (${verdict}). Restore it from a backup.`);
 }
@@ -135,8 +141,10 @@ function migrate(
   }
 }
 
+/** Read to the end: a statement that stands at its row keeps a migration from dropping tables. */
 function versionOf(db: Database.Database): number {
-  return (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+  const [row] = db.prepare('PRAGMA user_version').all() as { user_version: number }[];
+  return row!.user_version;
 }
 
 /** Another process may do the same at once: each writes a file of its own, and of an old schema alone. */

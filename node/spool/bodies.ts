@@ -2,20 +2,24 @@
  * Large message bodies as files beside the database.
  *
  * Promise: after write() the file and its name survive power loss, so a row that refers to it may be
- * committed. A crash between the two leaves a file without a row; sweep() removes it at the next start.
+ * committed. A crash between the two leaves a file without a row; sweep() removes it after the next start.
  */
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
+  opendirSync,
   openSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+
+/** A look into the database each. */
+const sweptAtOnce = 100;
 
 export class Bodies {
   readonly #folder: string;
@@ -43,7 +47,7 @@ export class Bodies {
     return readFileSync(join(this.#folder, queueId));
   }
 
-  /** Absent is as good as removed; what cannot be removed now is swept at the next start. */
+  /** Absent is as good as removed; what cannot be removed now is swept after the next start. */
   remove(queueId: string): void {
     for (const name of [queueId, `${queueId}.part`]) {
       try {
@@ -54,13 +58,27 @@ export class Bodies {
     }
   }
 
-  /** Removes every file but those of `wanted`. @returns the wanted ids whose file is missing */
-  sweep(wanted: ReadonlySet<string>): string[] {
-    const present = new Set(readdirSync(this.#folder));
-    for (const name of present) {
-      if (!wanted.has(name)) rmSync(join(this.#folder, name), { force: true });
+  has(queueId: string): boolean {
+    return existsSync(join(this.#folder, queueId));
+  }
+
+  /**
+   * Removes files that nobody wants, some at each step, so that nothing waits for it.
+   *
+   * Whoever writes a file and its row between two steps is not disturbed: at a step both are there.
+   */
+  *sweep(isWanted: (queueId: string) => boolean): Generator<void> {
+    const folder = opendirSync(this.#folder);
+    try {
+      for (let seen = 1; ; seen++) {
+        const entry = folder.readSync();
+        if (!entry) return;
+        if (!isWanted(entry.name)) rmSync(join(this.#folder, entry.name), { force: true });
+        if (seen % sweptAtOnce === 0) yield;
+      }
+    } finally {
+      folder.closeSync();
     }
-    return [...wanted].filter((id) => !present.has(id));
   }
 }
 

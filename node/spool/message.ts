@@ -21,7 +21,18 @@ export type NewRecipient = {
   signedAt: number;
   /** Header lines that were put before the body for this recipient, each ended by CR LF; may be empty. */
   prefix: Buffer;
+  /** RFC 3461 §4.1; absent: the member did not say. */
+  notify?: readonly Notify[];
+  /** RFC 3461 §4.2, as given. */
+  orcpt?: string;
+  /** Counts against no cap; its events say so in `detail.simulated`. */
+  simulated?: boolean;
+  /** Taken and ended `bounced` in the commit of acceptance, never tried: why. */
+  refused?: AttemptRecord;
 };
+
+/** RFC 3461 §4.1. */
+export type Notify = 'success' | 'failure' | 'delay' | 'never';
 
 /** From acceptance to the DSN, unless someone asks for less. */
 export const defaultLifetimeMs = 4 * 24 * 60 * 60_000;
@@ -37,7 +48,7 @@ export type NewMessage = {
   /** Envelope sender as the member gave it; '' is the null sender, which never gets a DSN. */
   mailFrom: string;
   receivedAt: number;
-  /** From then on the message is not tried again. */
+  /** From then on the message is not tried again; the spool adds what a recipient was scheduled or held. */
   expiresAt: number;
   /** The message without the prepended lines. */
   body: Buffer;
@@ -45,20 +56,82 @@ export type NewMessage = {
   recipients: NewRecipient[];
   /** All must have room for every recipient, or nothing is stored. Empty for our own mail. */
   caps: Cap[];
+  /** The API key that authenticated. */
+  keyId?: string;
+  category?: string;
+  tags?: readonly string[];
+  /** For listings; cut to 200 characters. */
+  subject?: string;
+  /** RFC 3461 §4.3 and §4.4. */
+  ret?: 'full' | 'hdrs';
+  envid?: string;
+  /** RFC 8689. */
+  requireTls?: boolean;
+  /** Every recipient is `scheduled` until then. */
+  sendAt?: number;
+  /** Every recipient is `held` from the start, for this reason. */
+  hold?: string;
+  idempotency?: Idempotency;
+  /** DSNs of refused recipients, stored in the same commit. They count against no cap and no quota. */
+  notices?: NewMessage[];
+};
+
+/** The key belongs to the message's `did`; with the answer it is kept 24 h from the commit of the message. */
+export type Idempotency = {
+  key: string;
+  /** Of the whole request: the same key with another one is `key-reused`. */
+  fingerprint: string;
+  /** What a repetition gets. */
+  answer: string;
 };
 
 /** Recipients accepted per window, counted in minute buckets in the same commit as the message. */
 export type Cap = {
   /** Who is counted: `did:plc:x`, `domain:reef.test`. */
   scope: string;
+  /** A token bucket: so many accrue an hour, and at most `burst` (default `perHour`) are saved up. */
   perHour: number;
+  burst?: number;
+  /** In any 23 hours: mail with a daily rhythm that comes some minutes earlier than yesterday has room. */
   perDay: number;
+  /** A recipient's id: it counts 1, for that one alone. Simulated recipients count nowhere. */
+  only?: string;
+};
+
+/** What a scope used in the day's window, and what it may still send now: `left` of the hour is its bucket. */
+export type Budget = {
+  scope: string;
+  hour: { used: number; left: number };
+  day: { used: number; left: number };
 };
 
 export type Accepted =
   | { kind: 'committed' }
-  | { kind: 'over-cap'; cap: Cap }
+  /** The same request was committed within 24 hours; nothing is stored. */
+  | { kind: 'repeated'; answer: string }
+  | { kind: 'key-reused' }
+  /** `retryAt`: Unix ms at which the cap that lacks room has it again, if nothing else is sent. */
+  | { kind: 'over-cap'; cap: Cap; retryAt: number }
+  | { kind: 'queue-full'; whose: 'member' | 'all' }
   /** Nothing is stored; the same message may be offered again. `reason` is for the log, not for the peer. */
+  | { kind: 'failed'; reason: string };
+
+/** One of a batch: a message, with the answer of each outcome; or an answer that stands already. */
+export type BatchItem =
+  /** Its own `idempotency` is not looked at. */
+  | { message: NewMessage; answers: { committed: string; 'over-cap': string; 'queue-full': string } }
+  | { answer: string };
+
+export type Batch = {
+  did: string;
+  items: readonly BatchItem[];
+  idempotency?: { key: string; fingerprint: string };
+};
+
+/** `failed`: nothing of the batch is stored. */
+export type BatchAccepted =
+  | { kind: 'done' | 'repeated'; answers: string[] }
+  | { kind: 'key-reused' }
   | { kind: 'failed'; reason: string };
 
 /** `not-open`: nothing happened, since the recipient is terminal or forgotten; its claim is gone. */
@@ -82,8 +155,30 @@ export type Claim = {
   /** Tries so far that counted against the schedule. */
   attempts: number;
   receivedAt: number;
+  /** With the time it was scheduled or held. */
   expiresAt: number;
   mailFrom: string;
+  /** The MX site as of assignSite(); until then the recipient domain. */
+  site: string;
+  /** Octets of the body. */
+  size: number;
+  /** The body, where it is at most 256 KiB and due() had room for it (4 MiB a call): then body() need not be asked. */
+  body?: Buffer;
+  keyId?: string;
+  category?: string;
+  requireTls: boolean;
+  ret?: 'full' | 'hdrs';
+  envid?: string;
+  notify?: readonly Notify[];
+  orcpt?: string;
+  simulated: boolean;
+  /** Source address of the last try that had one. */
+  lastSource?: string;
+  delayNoticed: boolean;
+  /** An operator failed it: bounce it with this reason and a DSN, without a try. */
+  failReason?: string;
+  /** An operator sends it there instead: host, host:port or [address]:port. */
+  reroute?: string;
 };
 
 /** One try, or the decision not to try again. */
@@ -96,8 +191,11 @@ export type AttemptRecord = {
   /** Mail exchanger's name, and the address that was spoken to. */
   host?: string;
   address?: string;
+  /** Our own address that the connection came from, and the site that it went to. */
+  source?: string;
+  site?: string;
   /** Absent when no encrypted session came about. */
-  tls?: { version: string; cipher: string };
+  tls?: TlsFacts;
   /** The peer's reply as it came, cut to a length that fits a log; absent when it said nothing. */
   reply?: string;
   /** RFC 3463 status: the peer's, or ours where it gave none. */
@@ -108,7 +206,23 @@ export type AttemptRecord = {
   recipientInvalid?: boolean;
 };
 
-export type NextState = { state: 'sent' } | { state: 'deferred'; at: number } | { state: 'bounced' };
+export type TlsFacts = {
+  version: string;
+  cipher: string;
+  /** What was demanded, in words. */
+  policy?: string;
+  /** Absent: encrypted, the certificate unchecked. */
+  verified?: 'mta-sts' | 'dane' | 'requiretls';
+  /** The name in the peer's certificate. */
+  peer?: string;
+};
+
+export type NextState =
+  | { state: 'sent' }
+  /** Stays `held`, or ends `cancelled`, where that was asked for while the try was under way. */
+  | { state: 'deferred'; at: number }
+  | { state: 'bounced' }
+  | { state: 'cancelled'; by: string; reason: string };
 
 export type Settlement = {
   recipientId: string;
@@ -116,17 +230,31 @@ export type Settlement = {
   next: NextState;
   /** Committed together with the state, so that no bounce is without its DSN and no DSN without its bounce. */
   dsn?: NewMessage;
+  /** The member was told that it waits. */
+  delayNoticed?: boolean;
+  /** A further event with the outcome: the simulator's complaint. */
+  emit?: 'complaint_received';
 };
+
+export type Act = 'held' | 'released' | 'cancelled' | 'retry' | 'rerouted' | 'failed';
+
+/** What a person, or the guard, did to a recipient. */
+export type ActRecord = { at: number; act: Act; by: string; reason: string };
+
+export type TriedRecord = AttemptRecord & { repeats: number };
 
 export type RecipientStatus = {
   id: string;
   address: string;
   state: RecipientState;
   attempts: number;
-  /** Null when terminal. */
+  /** Null when terminal or held. */
   nextAt: number | null;
-  /** Oldest first. `repeats`: how often the same failure of our own followed without a change. */
-  timeline: (AttemptRecord & { repeats: number })[];
+  simulated: boolean;
+  /** Tries, oldest first. `repeats`: how often the same failure of our own followed without a change. */
+  timeline: TriedRecord[];
+  /** Oldest first. */
+  acts: ActRecord[];
 };
 
 export type MessageStatus = {
@@ -140,5 +268,28 @@ export type MessageStatus = {
   expiresAt: number;
   /** Octets of the body without the prepended lines. */
   size: number;
+  category?: string;
+  tags: readonly string[];
+  subject?: string;
+  sendAt?: number;
   recipients: RecipientStatus[];
 };
+
+/** All given fields must hold. */
+export type MessageQuery = {
+  did?: string;
+  /** Of any recipient. */
+  state?: RecipientState;
+  tag?: string;
+  /** Address of any recipient, in any case. */
+  recipient?: string;
+  /** Accepted from then (included) until then (excluded), Unix ms. */
+  since?: number;
+  until?: number;
+  limit: number;
+  /** From the page before. */
+  cursor?: string;
+};
+
+/** Newest first. A page may be short, even empty, while there is a `cursor`: the search goes on there. */
+export type MessagePage = { messages: MessageStatus[]; cursor?: string };

@@ -1,19 +1,75 @@
 /** What the two threads of the spool say to each other. */
 import type { Event } from '../enforcement/events.ts';
 import type { CrashPoint } from './crash.ts';
-import type { Accepted, Claim, MessageStatus, NewMessage, Settled, Settlement } from './message.ts';
+import type { Known } from './idempotency.ts';
+import type {
+  Accepted,
+  Act,
+  Batch,
+  BatchAccepted,
+  Budget,
+  Cap,
+  Claim,
+  MessagePage,
+  MessageQuery,
+  MessageStatus,
+  NewMessage,
+  Settled,
+  Settlement,
+} from './message.ts';
+import type { QueuePage, Selection, SiteSummary, SourceUse } from './selection.ts';
+
+/** What is not handed out now. */
+export type Except = { exceptSites: readonly string[]; exceptMembers: readonly string[] };
+
+export type DueQuery = Except & { limit: number; now: number };
+
+/** One bounded step of an operator's act; `after` is the cursor of the step before. */
+export type ActStep = {
+  selection: Selection;
+  act: Act;
+  by: string;
+  reason: string;
+  /** For `rerouted`; null: by its own route again. */
+  to?: string | null;
+  after?: string;
+};
+
+export type ActResult = { changed: number; cursor?: string };
+
+export type CancelScheduled = 'cancelled' | 'not-scheduled' | 'unknown';
+
+export type Quota = { messages: number; bytes: number };
+export type Quotas = { all: Quota; perMember: Quota };
+
+/** A part of the queue added up; messages and bytes are of all. */
+export type SummaryStep = Quota & { sites: SiteSummary[]; cursor?: string };
 
 /** Each method once: the main thread asks with its arguments, the worker answers with its result. */
 export type Calls = {
   accept(message: NewMessage): Accepted;
+  acceptBatch(batch: Batch): BatchAccepted;
   settle(settlement: Settlement): Settled;
+  act(step: ActStep): ActResult;
+  cancelScheduled(did: string, queueId: string): CancelScheduled;
+  /** @returns from which site more of the domain's recipients are to come over, by another call */
+  assignSite(domain: string, site: string, from?: string): string | undefined;
+  finishCancelled(seqs: readonly number[]): undefined;
+  turnBack(ms: number): undefined;
   forgetEvents(through: string): undefined;
   housekeep(): undefined;
-  due(limit: number, now: number, exceptDomains: readonly string[]): Claim[];
+  due(query: DueQuery): Claim[];
   release(recipientIds: readonly string[]): undefined;
-  nextDueAt(exceptDomains: readonly string[]): number | undefined;
+  nextDueAt(except: Except): number | undefined;
   body(queueId: string): Uint8Array | undefined;
   message(queueId: string): MessageStatus | undefined;
+  messages(query: MessageQuery): MessagePage;
+  list(selection: Selection, limit: number, cursor: string | undefined): QueuePage;
+  summary(now: number, cursor?: string): SummaryStep;
+  budget(caps: readonly Cap[], now: number): Budget[];
+  /** Idempotency, asked before admission: a repetition gets its answer also when it would be refused by now. */
+  answerTo(did: string, key: string, fingerprint: string): Known | undefined;
+  sourceUse(): SourceUse[];
   eventsAfter(id: string, limit: number): Event[];
   close(): undefined;
 };
@@ -25,11 +81,13 @@ export type Request = {
   [Name in CallName]: { id: number; at: number; call: Name; args: Parameters<Calls[Name]> };
 }[CallName];
 
+export type Result = { id: number; value: unknown } | { id: number; error: string };
+
 export type Reply =
   | { kind: 'ready' }
   /** The worker cannot go on; it exits. */
   | { kind: 'fatal'; name: string; message: string }
-  | { kind: 'result'; id: number; value: unknown }
-  | { kind: 'error'; id: number; message: string };
+  /** Those of one commit together. */
+  | { kind: 'results'; results: Result[] };
 
-export type WorkerOptions = { dir: string; retainMs: number; crashPoint?: CrashPoint };
+export type WorkerOptions = { dir: string; retainMs: number; quotas: Quotas; crashPoint?: CrashPoint };

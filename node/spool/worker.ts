@@ -4,46 +4,58 @@
  * Group commit: writes that arrive while one transaction syncs wait, and become the next one together.
  * So the price of a sync is shared by everyone who waits for it, and nobody waits for more than two.
  */
-import { chmodSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { CorruptState, type Database, isCorruption, openDatabase } from '../../appview/database.ts';
+import { type Database, isCorruption } from '../../appview/database.ts';
 import { Bodies } from './bodies.ts';
 import { Claims } from './claims.ts';
 import { crashAt } from './crash.ts';
 import { Lookup } from './lookup.ts';
-import type { Reply, Request, WorkerOptions } from './protocol.ts';
-import { spoolMigrations } from './schema.ts';
-import { Store, type Write, type Written } from './store.ts';
+import type { Claim } from './message.ts';
+import { checkFiles, openSpool } from './open.ts';
+import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
+import { QueuePages } from './queue-page.ts';
+import { Store, type Write, type Written, writes } from './store.ts';
 
 type Waiting = { id: number; write: Write };
 
 const port = parentPort!;
-const reply = (message: Reply): void => port.postMessage(message);
 
 /** Bounds the memory and the length of one transaction. */
 const maxGroup = 1_000;
+/** A clock that goes back by less is a correction that nobody notices. */
+const backwardsMs = 60_000;
+/** Of writes that nobody waits for. */
+const unasked = 0;
 
 class SpoolThread {
   readonly #db: Database.Database;
   readonly #store: Store;
   readonly #claims: Claims;
   readonly #lookup: Lookup;
+  readonly #pages: QueuePages;
   #waiting: Waiting[] = [];
   #scheduled = false;
+  /** The latest time that was seen. */
+  #clock: number;
 
-  constructor({ dir, retainMs, crashPoint }: WorkerOptions) {
+  constructor({ dir, retainMs, quotas, crashPoint }: WorkerOptions) {
     this.#db = openSpool(join(dir, 'spool.db'));
     const bodies = new Bodies(join(dir, 'spool'));
-    recoverBodies(this.#db, bodies);
-    this.#store = new Store(this.#db, bodies, retainMs, crashAt(crashPoint));
-    this.#claims = new Claims(this.#db);
     this.#lookup = new Lookup(this.#db, bodies);
+    checkFiles(this.#lookup, bodies);
+    this.#claims = new Claims(this.#db);
+    const shared = { db: this.#db, bodies, claims: this.#claims };
+    this.#store = new Store({ ...shared, retainMs, quotas, reached: crashAt(crashPoint) });
+    this.#pages = new QueuePages(this.#db, this.#store.scan, (seq) => this.#claims.isFlying(seq));
+    this.#clock = this.#lookup.newestAt();
+    this.#finishCancelled(this.#clock);
+    this.#sweep(bodies.sweep((queueId) => this.#lookup.isFileWanted(queueId)));
   }
 
   handle(request: Request): void {
-    const write = asWrite(request);
-    if (write) this.#enqueue({ id: request.id, write });
+    this.#watchClock(request.at);
+    if (isWrite(request)) this.#enqueue({ id: request.id, write: request });
     else this.#answer(request);
   }
 
@@ -71,36 +83,30 @@ class SpoolThread {
   #commitGroup(): void {
     const group = this.#waiting.splice(0, maxGroup);
     const results = this.#commit(group.map(({ write }) => write));
-    for (const [index, { id, write }] of group.entries()) this.#conclude(id, write, results[index]!);
+    const asked = group.flatMap(({ id, write }, index) =>
+      id === unasked ? [] : [resultOf(id, write, results[index]!)],
+    );
+    reply({ kind: 'results', results: asked });
   }
 
-  #commit(writes: Write[]): Written[] {
+  #commit(group: Write[]): Written[] {
     try {
-      return this.#store.commit(writes);
+      return this.#store.commit(group);
     } catch (error) {
       if (isCorruption(error)) throw error;
       const reason = (error as Error).message;
-      return writes.map(() => ({ kind: 'refused', reason }));
-    }
-  }
-
-  #conclude(id: number, write: Write, result: Written): void {
-    if (result.kind === 'done') {
-      if (write.kind === 'settle') this.#claims.release([write.settlement.recipientId]);
-      reply({ kind: 'result', id, value: result.value });
-    } else if (write.kind === 'accept') {
-      reply({ kind: 'result', id, value: { kind: 'failed', reason: result.reason } });
-    } else {
-      reply({ kind: 'error', id, message: result.reason });
+      return group.map(() => ({ kind: 'refused', reason }));
     }
   }
 
   #answer(request: Request): void {
+    const { id } = request;
     try {
-      reply({ kind: 'result', id: request.id, value: this.#read(request) });
+      const value = this.#read(request);
+      reply({ kind: 'results', results: [{ id, value }] }, buffersOf(value));
     } catch (error) {
       if (isCorruption(error)) throw error;
-      reply({ kind: 'error', id: request.id, message: (error as Error).message });
+      reply({ kind: 'results', results: [{ id, error: (error as Error).message }] });
     }
   }
 
@@ -109,13 +115,26 @@ class SpoolThread {
       case 'due':
         return this.#claims.take(...request.args);
       case 'release':
-        return this.#claims.release(...request.args);
+        if (this.#claims.release(...request.args)) this.#finishCancelled(request.at);
+        return undefined;
       case 'nextDueAt':
         return this.#claims.nextDueAt(...request.args);
       case 'body':
         return this.#lookup.body(...request.args);
       case 'message':
-        return this.#lookup.message(...request.args);
+        return this.#lookup.message(...request.args, request.at);
+      case 'messages':
+        return this.#lookup.messages(...request.args, request.at);
+      case 'list':
+        return this.#pages.page(...request.args);
+      case 'summary':
+        return { ...this.#store.scan.sum(...request.args), ...this.#store.quotas.total };
+      case 'answerTo':
+        return this.#store.answers.find(...request.args, request.at);
+      case 'budget':
+        return this.#store.usage.budget(...request.args);
+      case 'sourceUse':
+        return this.#store.sources.list();
       case 'eventsAfter':
         return this.#lookup.eventsAfter(...request.args);
       case 'close':
@@ -126,51 +145,49 @@ class SpoolThread {
         throw new Error(`the spool has no ${request.call}`);
     }
   }
-}
 
-function asWrite(request: Request): Write | undefined {
-  const { at } = request;
-  switch (request.call) {
-    case 'accept':
-      return { kind: 'accept', at, message: request.args[0] };
-    case 'settle':
-      return { kind: 'settle', at, settlement: request.args[0] };
-    case 'forgetEvents':
-      return { kind: 'forget-events', at, through: request.args[0] };
-    case 'housekeep':
-      return { kind: 'housekeep', at };
-    default:
-      return undefined;
+  /** What waited for a later hour by a clock that was ahead would wait for it still. */
+  #watchClock(at: number): void {
+    const back = this.#clock - at;
+    if (back > backwardsMs) {
+      const [moved] = this.#commit([{ call: 'turnBack', at, args: [back] }]);
+      // The disk refuses: the next call tries again.
+      if (moved!.kind === 'refused') return;
+      this.#claims.load();
+    }
+    if (back < 0 || back > backwardsMs) this.#clock = at;
+  }
+
+  #finishCancelled(at: number): void {
+    const seqs = this.#claims.cancelling();
+    if (seqs.length > 0) this.#enqueue({ id: unasked, write: { call: 'finishCancelled', at, args: [seqs] } });
+  }
+
+  #sweep(sweeping: Generator<void>): void {
+    setImmediate(() => orDie(() => this.#db.open && !sweeping.next().done && this.#sweep(sweeping)));
   }
 }
 
-/** Two processes on one spool would send everything twice, so the file is locked for as long as we live. */
-function openSpool(file: string): Database.Database {
-  const existed = existsSync(file);
-  try {
-    const db = openDatabase(file, spoolMigrations, { synchronous: 'FULL' });
-    // It holds mail. SQLite gives the files beside it the same mode.
-    chmodSync(file, 0o600);
-    db.exec('PRAGMA locking_mode = EXCLUSIVE');
-    db.exec('BEGIN IMMEDIATE; COMMIT');
-    return db;
-  } catch (error) {
-    const text = (error as Error).message;
-    if (existed && /locked|busy/i.test(text)) throw new Error(`${file} is in use by another process`);
-    throw error;
-  }
+function isWrite(request: Request): request is Request & Write {
+  return writes.has(request.call);
 }
 
-/** A crash between a body file and its row leaves the file; a row without its file is damage. */
-function recoverBodies(db: Database.Database, bodies: Bodies): void {
-  const rows = db.prepare('SELECT queue_id FROM message WHERE in_file = 1 AND open > 0').all();
-  const wanted = new Set((rows as { queue_id: string }[]).map((row) => row.queue_id));
-  const missing = bodies.sweep(wanted);
-  if (missing.length > 0) {
-    throw new CorruptState(
-      `the spool lost ${missing.length} of its body files (spool/${missing[0]}). Restore it from a backup.`,
-    );
-  }
+function reply(message: Reply, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer);
+}
+
+function resultOf(id: number, { call }: Write, result: Written): Result {
+  if (result.kind === 'done') return { id, value: result.value };
+  if (call !== 'accept' && call !== 'acceptBatch') return { id, error: result.reason };
+  return { id, value: { kind: 'failed', reason: result.reason } };
+}
+
+/** What is moved to the main thread instead of copied: a body, or what claims carry. */
+function buffersOf(value: unknown): ArrayBuffer[] {
+  if (value instanceof Uint8Array) return [value.buffer as ArrayBuffer];
+  if (!Array.isArray(value)) return [];
+  const bytes = (value as Partial<Claim>[]).flatMap(({ prefix, body }) => [prefix, body]);
+  return [...new Set(bytes.flatMap((one) => (one ? [one.buffer as ArrayBuffer] : [])))];
 }
 
 /** What throws past here is a bug or our own corrupt state: the thread says so and ends, and the process with it. */

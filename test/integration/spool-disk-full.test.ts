@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Spool } from '../../node/spool/spool.ts';
-import { bodyFor, delivered, mail, silent, start } from '../unit/spool-fixtures.ts';
+import { bodyFor, delivered, due, mail, silent, start } from '../unit/spool-fixtures.ts';
 
 /** Only root may mount; spool-queue.test.ts has the same claim with a fault in SQL for everyone else. */
 const skip = canMount() ? false : 'a tmpfs cannot be mounted here';
@@ -26,7 +26,7 @@ for (const [name, size] of [
       assert.ok(failed.length > 0, 'the disk was full');
       const stored = answers.length - failed.length + 1;
       // The queue still serves what it has.
-      const claims = await spool.due(100, start);
+      const claims = await due(spool, 100, start);
       assert.equal(claims.length, stored);
       assert.deepEqual(await spool.body(claims[0]!.queueId), bodyFor('x', size));
       assert.equal(readdirSync(join(dir, 'spool')).length, size > 256 * 1024 ? stored : 0);
@@ -36,7 +36,7 @@ for (const [name, size] of [
       for (const { recipientId } of claims) {
         await spool.settle({ recipientId, attempt: delivered(), next: { state: 'sent' } });
       }
-      assert.equal((await spool.due(100, start)).length, 1);
+      assert.equal((await due(spool, 100, start)).length, 1);
     }),
   );
 }
@@ -47,12 +47,12 @@ test(
   onSmallDisk(async (spool, dir) => {
     const message = mail();
     await spool.accept(message);
-    const [claim] = await spool.due(1, start);
+    const [claim] = await due(spool, 1, start);
     const filler = fill(dir);
     const attempt = { ...delivered(), reply: 'x'.repeat(500_000) };
     const settle = () => spool.settle({ recipientId: claim!.recipientId, attempt, next: { state: 'sent' } });
     await assert.rejects(settle());
-    assert.deepEqual(await spool.due(1, start), []);
+    assert.deepEqual(await due(spool, 1, start), []);
     rmSync(filler);
     await settle();
     assert.equal((await spool.message(message.queueId))!.recipients[0]!.state, 'sent');

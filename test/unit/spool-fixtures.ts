@@ -5,8 +5,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { pino } from 'pino';
+import { openDatabase } from '../../appview/database.ts';
+import { Bodies } from '../../node/spool/bodies.ts';
+import { Claims } from '../../node/spool/claims.ts';
 import { newQueueId, recipientId } from '../../node/spool/ids.ts';
-import { type AttemptRecord, type NewMessage, Spool, type SpoolOptions } from '../../node/spool/spool.ts';
+import type { NextState } from '../../node/spool/message.ts';
+import type { ActStep, Quotas } from '../../node/spool/protocol.ts';
+import { spoolMigrations } from '../../node/spool/schema.ts';
+import {
+  type AttemptRecord,
+  type Claim,
+  type NewMessage,
+  Spool,
+  type SpoolOptions,
+} from '../../node/spool/spool.ts';
+import { Store, type Write } from '../../node/spool/store.ts';
 
 export const silent = pino({ level: 'silent' });
 export const start = Date.UTC(2026, 10, 20, 9);
@@ -33,6 +46,17 @@ export async function openSpool(t: TestContext, options: Partial<SpoolOptions> =
   const spool = await Spool.open({ log: silent, now: () => start, ...options, dir });
   t.after(() => spool.close());
   return spool;
+}
+
+/** Claims with the usual question. */
+export function due(
+  spool: Spool,
+  limit: number,
+  now: number,
+  exceptSites: string[] = [],
+  exceptMembers: string[] = [],
+): Promise<Claim[]> {
+  return spool.due({ limit, now, exceptSites, exceptMembers });
 }
 
 type MailOptions = Partial<Omit<NewMessage, 'recipients'>> & {
@@ -85,4 +109,38 @@ export function putOff(at = start, counted = true): AttemptRecord {
 export function bodyFor(name: string, size: number): Buffer {
   const block = createHash('sha512').update(name).digest('hex');
   return Buffer.from(block.repeat(Math.ceil(size / block.length)).slice(0, size));
+}
+
+const unlimited = { messages: 1e9, bytes: 1e12 };
+
+/** What the thread does, without the thread. */
+export function storeInMemory(
+  t: TestContext,
+  quotas: Quotas = { all: unlimited, perMember: unlimited },
+  folder = temporaryFolder(t),
+) {
+  const db = openDatabase(':memory:', spoolMigrations, { synchronous: 'NORMAL' });
+  const claims = new Claims(db);
+  const bodies = new Bodies(folder);
+  const store = new Store({ db, bodies, claims, retainMs: 30 * day, quotas, reached: () => undefined });
+  const write = (one: Write) => {
+    const [written] = store.commit([one]);
+    if (written!.kind === 'refused') throw new Error(written!.reason);
+    return written!.value;
+  };
+  return {
+    ...{ db, claims, store, folder, write },
+    /** @returns the ids of its recipients */
+    accept(options: MailOptions, at = options.receivedAt ?? start): string[] {
+      const message = mail(options);
+      write({ call: 'accept', at, args: [message] });
+      return message.recipients.map(({ id }) => id);
+    },
+    settle(recipientId: string, next: NextState, at = start) {
+      const attempt = next.state === 'deferred' ? putOff(at) : delivered(at);
+      return write({ call: 'settle', at, args: [{ recipientId, attempt, next }] });
+    },
+    act: (step: ActStep, at = start) => write({ call: 'act', at, args: [step] }),
+    finishCancelled: (at: number) => write({ call: 'finishCancelled', at, args: [claims.cancelling()] }),
+  };
 }

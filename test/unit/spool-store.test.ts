@@ -2,26 +2,21 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { openDatabase } from '../../appview/database.ts';
-import { Bodies } from '../../node/spool/bodies.ts';
-import { Claims } from '../../node/spool/claims.ts';
 import type { NewMessage } from '../../node/spool/message.ts';
-import { spoolMigrations } from '../../node/spool/schema.ts';
-import { openStates, type RecipientState, recipientStates } from '../../node/spool/states.ts';
-import { Store, type Write } from '../../node/spool/store.ts';
-import { bodyFor, day, delivered, mail, minute, start, temporaryFolder } from './spool-fixtures.ts';
+import { openStates, type RecipientState, recipientStates, terminalStates } from '../../node/spool/states.ts';
+import type { Write } from '../../node/spool/store.ts';
+import { bodyFor, day, delivered, mail, minute, start, storeInMemory } from './spool-fixtures.ts';
 
 const caps = [{ scope: 'did:plc:reef', perHour: 3, perDay: 3 }];
-const accept = (message: NewMessage): Write => ({ kind: 'accept', at: start, message });
+const accept = (message: NewMessage): Write => ({ call: 'accept', at: start, args: [message] });
+const everything = { limit: 10, now: start, exceptSites: [], exceptMembers: [] };
 
 /** A message to `full@dest.test` does what a full disk does: SQLite rolls the whole transaction back under us. */
 function storeWithFault(t: TestContext) {
-  const folder = temporaryFolder(t);
-  const db = openDatabase(':memory:', spoolMigrations, { synchronous: 'FULL' });
-  db.exec(`CREATE TRIGGER full BEFORE INSERT ON recipient WHEN NEW.address = 'full@dest.test'
+  const made = storeInMemory(t);
+  made.db.exec(`CREATE TRIGGER full BEFORE INSERT ON recipient WHEN NEW.address = 'full@dest.test'
     BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END`);
-  const store = new Store(db, new Bodies(folder), 30 * day, () => undefined);
-  return { db, store, claims: new Claims(db), files: () => readdirSync(folder) };
+  return { ...made, files: () => readdirSync(made.folder) };
 }
 
 test('a transaction that SQLite ends takes all its writes with it, files and counts included', (t) => {
@@ -32,7 +27,7 @@ test('a transaction that SQLite ends takes all its writes with it, files and cou
     mail({ caps, to: ['full@dest.test'] }),
   ];
   assert.throws(() => store.commit(group.map(accept)), /database or disk is full/);
-  assert.deepEqual(claims.take(10, start, []), []);
+  assert.deepEqual(claims.take(everything), []);
   assert.deepEqual(files(), []);
   // Nothing was counted, so all three fit, and the store works as before.
   for (let i = 0; i < 3; i++) {
@@ -57,7 +52,7 @@ test('a write that cannot be done takes no neighbour with it, and leaves no file
   const answers = results.flatMap((result) => (result.kind === 'done' ? result.value : []));
   assert.deepEqual(answers, [{ kind: 'committed' }, { kind: 'committed' }, { kind: 'committed' }]);
   assert.deepEqual(files(), []);
-  assert.equal(claims.take(10, start, []).length, 4);
+  assert.equal(claims.take(everything).length, 4);
 });
 
 test('while a pass over old history removes a full batch, each commit goes on, and then none', (t) => {
@@ -65,14 +60,14 @@ test('while a pass over old history removes a full batch, each commit goes on, a
   const messages = Array.from({ length: 450 }, () => mail());
   store.commit(messages.map(accept));
   const settle = ({ queueId }: NewMessage): Write => ({
-    kind: 'settle',
+    call: 'settle',
     at: start,
-    settlement: { recipientId: `${queueId}.1`, attempt: delivered(), next: { state: 'sent' } },
+    args: [{ recipientId: `${queueId}.1`, attempt: delivered(), next: { state: 'sent' } }],
   });
   store.commit(messages.map(settle));
   const later = start + 31 * day;
   const seen = [later, later + 1, later + 2, later + 3].map((at) => {
-    store.commit([{ kind: 'housekeep', at }]);
+    store.commit([{ call: 'housekeep', at, args: [] }]);
     return [count(db, 'message'), store.isBehind];
   });
   assert.deepEqual(seen, [
@@ -90,11 +85,11 @@ test('a pass that the disk refuses is not repeated before its time', (t) => {
   db.exec(
     `UPDATE message SET open = 0, finished_at = ${start}; UPDATE recipient SET state = 'sent', next_at = NULL`,
   );
-  store.commit([{ kind: 'housekeep', at: start + 31 * day }]);
+  store.commit([{ call: 'housekeep', at: start + 31 * day, args: [] }]);
   assert.equal(store.isBehind, true);
   assert.throws(() => store.commit([accept(mail({ to: ['full@dest.test'] }))]), /full/);
   assert.equal(store.isBehind, false);
-  store.commit([{ kind: 'housekeep', at: start + 31 * day + minute }]);
+  store.commit([{ call: 'housekeep', at: start + 31 * day + minute, args: [] }]);
   assert.equal(count(db, 'message'), 0);
 });
 
@@ -104,10 +99,11 @@ for (const state of recipientStates) {
     const { db, store } = storeWithFault(t);
     const message = mail();
     store.commit([accept(message)]);
-    db.prepare('UPDATE recipient SET state = ?').run(state satisfies RecipientState);
+    const at = terminalStates.has(state) ? null : start;
+    db.prepare('UPDATE recipient SET state = ?, next_at = ?').run([state satisfies RecipientState, at]);
     const attempt = delivered();
     const settlement = { recipientId: `${message.queueId}.1`, attempt, next: { state: 'sent' } } as const;
-    assert.deepEqual(store.commit([{ kind: 'settle', at: start, settlement }]), [
+    assert.deepEqual(store.commit([{ call: 'settle', at: start, args: [settlement] }]), [
       { kind: 'done', value: settled },
     ]);
   });
