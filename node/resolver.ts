@@ -6,15 +6,28 @@
  * callers treat as transient. Every question ends within attempts × timeoutMs (UDP and TCP each).
  * Recursion, CNAMEs across zones, caching and DNSSEC are the recursive server's work.
  *
- * dns2 speaks the protocol, with two reins: its own retry over TCP has no time limit, so TCP is asked
- * here; and a message over 16 KiB is refused before decoding, because a chain of compression pointers
- * in a large one costs it seconds of CPU.
+ * `secure` is the recursive server's word (the AD bit of RFC 4035, asked for as in RFC 6840 §5.7), so it is
+ * worth what that server and the way to it are worth: a validating resolver on this machine, or one that the
+ * operator chose over a network that nobody else writes into. `validates: false` where that is not so.
+ *
+ * dns2 writes and reads the messages; the sockets are ours, since its clients set no AD bit, know no TLSA and
+ * retry over TCP without a time limit. A message over 16 KiB is refused before decoding, because a chain of
+ * compression pointers in a large one costs seconds of CPU.
  */
+import { createSocket } from 'node:dgram';
 import { connect, isIPv6 } from 'node:net';
-import { Packet, type Resource, UDPClient } from 'dns2';
+import { Packet, type Resource } from 'dns2';
 
 /** What the server said of one name and type. `server` is `host:port` of who was asked last. */
-export type Answer<T> = { server: string } & (
+export type Answer<T> = {
+  server: string;
+  /** The resolver validated it with DNSSEC (the AD bit); absent: it did not, or the answer proves nothing. */
+  secure?: true;
+  /** How long it may be remembered; absent: not at all. */
+  ttlSeconds?: number;
+  /** The name that the records stand at, where an alias led there. */
+  canonical?: string;
+} & (
   | { kind: 'found'; records: T[] }
   /** The name exists, without a record of this type (NODATA). */
   | { kind: 'none' }
@@ -34,6 +47,15 @@ export interface Resolver {
   mx(name: string): Promise<Answer<MxRecord>>;
   a(name: string): Promise<Answer<string>>;
   aaaa(name: string): Promise<Answer<string>>;
+}
+
+/** RFC 6698 §2.1. */
+export type TlsaRecord = { usage: number; selector: number; matching: number; data: Buffer };
+
+/** What delivery asks beyond that. */
+export interface TlsaResolver extends Resolver {
+  /** `name` with port and protocol: `_25._tcp.mx.harbor.example`. */
+  tlsa(name: string): Promise<Answer<TlsaRecord>>;
 }
 
 /**
@@ -58,18 +80,24 @@ export type DnsResolverOptions = {
   timeoutMs?: number;
   /** Questions sent before giving up, over all servers in turn. Default 2 for each server. */
   attempts?: number;
+  /** The servers validate DNSSEC and their word is believed. Default true. */
+  validates?: boolean;
 };
 
-type RecordType = 'TXT' | 'MX' | 'A' | 'AAAA';
-type Question = { name: string; type: RecordType };
+type RecordType = 'TXT' | 'MX' | 'A' | 'AAAA' | 'TLSA';
+type Question = { name: string; type: RecordType; code: number };
+
+/** RFC 6698 §7.1; dns2 hands over the content of types that it does not know as it came. */
+const tlsaType = 52;
 
 const maxMessageBytes = 16_384;
 const maxAliases = 16;
 
-export class DnsResolver implements Resolver {
+export class DnsResolver implements TlsaResolver {
   readonly #servers: DnsServerAddress[];
   readonly #timeoutMs: number;
   readonly #attempts: number;
+  readonly #validates: boolean;
 
   /** @throws RangeError without a server */
   constructor(options: DnsResolverOptions) {
@@ -77,6 +105,7 @@ export class DnsResolver implements Resolver {
     this.#servers = options.servers;
     this.#timeoutMs = options.timeoutMs ?? 2_000;
     this.#attempts = options.attempts ?? 2 * options.servers.length;
+    this.#validates = options.validates ?? true;
   }
 
   txt(name: string): Promise<Answer<string>> {
@@ -98,8 +127,13 @@ export class DnsResolver implements Resolver {
     return this.#ask(name, 'AAAA', (record) => String(record.address));
   }
 
+  tlsa(name: string): Promise<Answer<TlsaRecord>> {
+    return this.#ask(name, 'TLSA', tlsaOf);
+  }
+
   async #ask<T>(name: string, type: RecordType, read: (record: Resource) => T): Promise<Answer<T>> {
-    const question = { name: canonical(name), type };
+    const code = type === 'TLSA' ? tlsaType : Packet.TYPE[type];
+    const question = { name: canonical(name), type, code };
     let server = label(this.#servers[0]!);
     // What cannot be written as a name cannot exist; asking would only leak the text.
     if (!isAskable(question.name)) return { kind: 'nxdomain', server };
@@ -107,8 +141,11 @@ export class DnsResolver implements Resolver {
     for (let attempt = 0; attempt < this.#attempts; attempt++) {
       const address = this.#servers[attempt % this.#servers.length]!;
       server = label(address);
-      const reply = await exchange(address, question, this.#timeoutMs);
-      if (typeof reply !== 'string') return { ...interpret(reply, question, read), server };
+      const reply = await exchange(address, question, this.#timeoutMs, this.#validates);
+      if (typeof reply !== 'string') {
+        const secure = this.#validates && isAuthentic(reply) ? ({ secure: true } as const) : {};
+        return { ...interpret(reply, question, read), ...secure, server };
+      }
       reason = reply;
     }
     return { kind: 'failed', reason, server };
@@ -134,32 +171,51 @@ async function exchange(
   server: DnsServerAddress,
   question: Question,
   timeoutMs: number,
+  validates: boolean,
 ): Promise<Packet | string> {
+  const query = new Packet();
+  query.header = new Packet.Header({ id: Packet.uuid(), rd: 1, ...(validates && authentic) });
+  query.questions.push(new Packet.Question(question.name, question.code, Packet.CLASS.IN));
   try {
-    let reply = await askUdp(server, question, timeoutMs);
-    if (reply.header.tc) reply = await askTcp(server, question, timeoutMs);
+    let reply = await askUdp(server, query, timeoutMs);
+    if (reply.header.tc) reply = await askTcp(server, query, timeoutMs);
     return refusal(reply, question) ?? reply;
   } catch (error) {
     return (error as Error).message;
   }
 }
 
-function askUdp(server: DnsServerAddress, { name, type }: Question, timeoutMs: number): Promise<Packet> {
-  const ask = UDPClient({
-    dns: server.host,
-    port: server.port,
-    socketType: isIPv6(server.host) ? 'udp6' : 'udp4',
-    timeout: timeoutMs,
-    retryOverTCP: false,
-  });
-  return ask(name, type);
+/** The AD bit, which dns2 reads and writes but does not declare. */
+const authentic = { ad: 1 };
+
+function isAuthentic({ header }: Packet): boolean {
+  return (header as { ad?: number }).ad === 1;
+}
+
+/** On a socket and a port of its own, connected: the system drops what others send (RFC 5452 §9). */
+async function askUdp(server: DnsServerAddress, query: Packet, timeoutMs: number): Promise<Packet> {
+  const socket = createSocket(isIPv6(server.host) ? 'udp6' : 'udp4');
+  let deadline: NodeJS.Timeout | undefined;
+  try {
+    return await new Promise((resolve, reject) => {
+      deadline = setTimeout(() => reject(new Error(`DNS query timed out after ${timeoutMs}ms`)), timeoutMs);
+      const failed = (error?: Error | null) => error && reject(error);
+      // A datagram that is no answer is not the end: the real one may still come.
+      socket.on('message', (message) => {
+        const reply = replyTo(query, message);
+        if (reply instanceof Packet) resolve(reply);
+      });
+      socket.on('error', reject);
+      socket.connect(server.port, server.host, () => socket.send(query.toBuffer(), failed));
+    });
+  } finally {
+    clearTimeout(deadline);
+    socket.close();
+  }
 }
 
 /** RFC 7766: one question on one connection, ended by the deadline whatever the server does. */
-async function askTcp(server: DnsServerAddress, question: Question, timeoutMs: number): Promise<Packet> {
-  const query = new Packet();
-  query.header = new Packet.Header({ id: Packet.uuid(), rd: 1 });
-  query.questions.push(new Packet.Question(question.name, Packet.TYPE[question.type], Packet.CLASS.IN));
+async function askTcp(server: DnsServerAddress, query: Packet, timeoutMs: number): Promise<Packet> {
   const socket = connect(server);
   // readStream listens only while it reads; a reset after that must not end the process.
   socket.on('error', () => undefined);
@@ -169,14 +225,23 @@ async function askTcp(server: DnsServerAddress, question: Question, timeoutMs: n
   );
   try {
     socket.write(framed(query.toBuffer()));
-    const message = await Packet.readStream(socket);
-    if (message.length > maxMessageBytes) throw new Error(`answer of ${message.length} octets is too large`);
-    const reply = Packet.parse(message);
-    if (reply.header.id !== query.header.id) throw new Error('answer to another question');
+    const reply = replyTo(query, await Packet.readStream(socket));
+    if (typeof reply === 'string') throw new Error(reply);
     return reply;
   } finally {
     clearTimeout(deadline);
     socket.destroy();
+  }
+}
+
+/** The decoded message, or why it is no answer to this query. */
+function replyTo(query: Packet, message: Buffer): Packet | string {
+  if (message.length > maxMessageBytes) return `answer of ${message.length} octets is too large`;
+  try {
+    const reply = Packet.parse(message);
+    return reply.header.id === query.header.id ? reply : 'answer to another question';
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 
@@ -193,7 +258,7 @@ function refusal(reply: Packet, question: Question): string | undefined {
   if (qr !== 1) return 'not a response';
   if (rcode !== NOERROR && rcode !== NXDOMAIN) return `the server answered ${rcodeName(rcode)}`;
   const echoed = reply.questions[0];
-  if (!echoed || canonical(echoed.name) !== question.name || echoed.type !== Packet.TYPE[question.type]) {
+  if (!echoed || canonical(echoed.name) !== question.name || echoed.type !== question.code) {
     return 'answer to another question';
   }
   // dns2 leaves out a record that it cannot decode; an answer with a hole in it proves no absence.
@@ -206,30 +271,48 @@ function rcodeName(rcode: number): string {
   return Object.entries(Packet.RCODE).find(([, code]) => code === rcode)?.[0] ?? `RCODE ${rcode}`;
 }
 
-function interpret<T>(
-  reply: Packet,
-  question: Question,
-  read: (record: Resource) => T,
-): { kind: 'found'; records: T[] } | { kind: 'none' } | { kind: 'nxdomain' } {
-  if (reply.header.rcode === Packet.RCODE.NXDOMAIN) return { kind: 'nxdomain' };
-  const records = recordsOf(reply, question).map(read);
-  return records.length > 0 ? { kind: 'found', records } : { kind: 'none' };
+type Said<T> = { ttlSeconds?: number; canonical?: string } & (
+  | { kind: 'found'; records: T[] }
+  | { kind: 'none' }
+  | { kind: 'nxdomain' }
+);
+
+function interpret<T>(reply: Packet, question: Question, read: (record: Resource) => T): Said<T> {
+  const { owner, records, ttlSeconds } = recordsOf(reply, question);
+  if (reply.header.rcode === Packet.RCODE.NXDOMAIN) return { kind: 'nxdomain', ...negativeTtl(reply) };
+  if (records.length === 0) return { kind: 'none', ...negativeTtl(reply) };
+  const alias = owner === question.name ? {} : { canonical: owner };
+  return { kind: 'found', records: records.map(read), ttlSeconds, ...alias };
 }
 
+/** RFC 2308 §5: as long as the SOA beside it says; without one not at all. */
+function negativeTtl(reply: Packet): { ttlSeconds?: number } {
+  const soa = reply.authorities.find(({ type }) => type === Packet.TYPE.SOA);
+  return soa ? { ttlSeconds: Math.min(soa.ttl, Number(soa.minimum)) } : {};
+}
+
+type Found = { owner: string; records: Resource[]; ttlSeconds: number };
+
 /** The records at the end of the alias chain; others in the section are not about our name. */
-function recordsOf(reply: Packet, { name, type }: Question): Resource[] {
+function recordsOf(reply: Packet, { name, code }: Question): Found {
   let owner = name;
+  let ttlSeconds = Number.POSITIVE_INFINITY;
   for (let hop = 0; hop < maxAliases; hop++) {
     const alias = reply.answers.find(
       (record) => record.type === Packet.TYPE.CNAME && canonical(record.name) === owner,
     );
     if (!alias) break;
     owner = canonical(String(alias.domain));
+    ttlSeconds = Math.min(ttlSeconds, alias.ttl);
   }
-  return reply.answers.filter(
-    (record) =>
-      record.type === Packet.TYPE[type] &&
-      record.class === Packet.CLASS.IN &&
-      canonical(record.name) === owner,
+  const records = reply.answers.filter(
+    (record) => record.type === code && record.class === Packet.CLASS.IN && canonical(record.name) === owner,
   );
+  return { owner, records, ttlSeconds: Math.min(ttlSeconds, ...records.map(({ ttl }) => ttl)) };
+}
+
+/** RFC 6698 §2.1; one that is too short has a usage that nobody knows. */
+function tlsaOf({ data }: Resource): TlsaRecord {
+  const [usage = 255, selector = 255, matching = 255] = data as Buffer;
+  return { usage, selector, matching, data: (data as Buffer).subarray(3) };
 }

@@ -1,9 +1,11 @@
 /**
- * The notice that a message could not be delivered (RFC 3464 in RFC 6522's three parts).
+ * Delivery status notifications (RFC 3464 in RFC 6522's three parts): a message failed, waits, or went on
+ * to a server that reports no success itself.
  *
  * For people first: what happened, the peer's own words, what to do. Then the same for programs, and the
- * header of the message. The peer's diagnostic is verbatim; what 7-bit fields cannot hold of it is written
- * as `\x{…}` (RFC 6533 §3), so nothing of it is lost.
+ * header of the message, or all of it where the sender asked (RET=FULL) and it is not too long. The peer's
+ * diagnostic is verbatim; what 7-bit fields cannot hold of it is written as `\x{…}` (RFC 6533 §3), so
+ * nothing of it is lost.
  *
  * Made from what is given: whether a DSN is due, and to whom it goes, is decided by bounce.ts.
  */
@@ -11,7 +13,11 @@ import { isAscii } from 'node:buffer';
 import MimeNode from 'nodemailer/lib/mime-node';
 import { mailDate } from '../mail-date.ts';
 
-export type FailureReport = {
+/** RFC 3464 §2.3.3. */
+export type DsnAction = 'failed' | 'delayed' | 'relayed';
+
+export type DsnReport = {
+  action: DsnAction;
   /** Our host name: Reporting-MTA. */
   reportingMta: string;
   /** Header From and To of the DSN. */
@@ -31,22 +37,37 @@ export type FailureReport = {
   /** Mail exchanger that was spoken to last. */
   remoteMta?: string;
   lastAttemptAt: number;
-  /** The message as it went out, or its beginning: everything up to the empty line is returned. */
+  /** Unix ms until which it is tried; of a delay. */
+  retryUntil?: number;
+  /** What the member gave: ENVID and ORCPT (RFC 3461 §4.2, §4.4), decoded. */
+  envid?: string;
+  orcpt?: string;
+  /** Return the whole message, not only its header: where it is at most 256 KiB and RFC 5322 holds for its lines. */
+  returnFull?: boolean;
+  /** The message as it went out, or its beginning. */
   original: Buffer;
 };
 
 const maxReturnedHeader = 32 * 1024;
+const maxReturned = 256 * 1024;
 /** RFC 5322 §2.1.1 allows 998 octets a line; a huge reply is folded well before. */
 const maxLine = 400;
 
+const subjects: Record<DsnAction, string> = {
+  failed: 'Not delivered: mail to',
+  delayed: 'Not delivered yet: mail to',
+  relayed: 'Handed on: mail to',
+};
+
 /** @returns the whole DSN, lines ended by CR LF, unsigned */
-export async function composeDsn(report: FailureReport): Promise<Buffer> {
+export async function composeDsn(report: DsnReport): Promise<Buffer> {
   const header = headerOf(report.original);
+  const isFull = report.returnFull === true && isReturnable(report.original, header);
   const root = new MimeNode('multipart/report; report-type=delivery-status', { newline: 'windows' });
   root.setHeader([
     { key: 'From', value: { name: 'Mail Delivery', address: report.from } },
     { key: 'To', value: report.to },
-    { key: 'Subject', value: `Not delivered: mail to ${report.recipient}` },
+    { key: 'Subject', value: `${subjects[report.action]} ${report.recipient}` },
     { key: 'Date', value: mailDate(report.now) },
     // RFC 3834 §5: nobody's vacation notice answers this.
     { key: 'Auto-Submitted', value: 'auto-replied' },
@@ -54,16 +75,13 @@ export async function composeDsn(report: FailureReport): Promise<Buffer> {
   ]);
   root.createChild('text/plain; charset=utf-8').setContent(explanation(report));
   root.createChild('message/delivery-status').setContent(statusFields(report));
-  returnHeader(root, header);
+  if (isFull) returnMessage(root, report.original);
+  else returnHeader(root, header);
   return root.build();
 }
 
-function explanation(report: FailureReport): string {
-  const lines = [
-    `Your message to ${report.recipient} could not be delivered, and will not be tried again.`,
-    '',
-    `What happened: ${report.summary}`,
-  ];
+function explanation(report: DsnReport): string {
+  const lines = [opening(report), '', `What happened: ${report.summary}`];
   if (report.reply) {
     lines.push('', `${report.remoteMta ?? 'The destination'} said:`, '', ...indented(report.reply));
   }
@@ -76,7 +94,21 @@ function explanation(report: FailureReport): string {
   return `${lines.join('\r\n')}\r\n`;
 }
 
-function nextStep({ status, reply }: FailureReport): string {
+function opening({ action, recipient, retryUntil }: DsnReport): string {
+  const until = retryUntil === undefined ? '' : ` until ${new Date(retryUntil).toISOString()} at the latest`;
+  switch (action) {
+    case 'failed':
+      return `Your message to ${recipient} could not be delivered, and will not be tried again.`;
+    case 'delayed':
+      return `Your message to ${recipient} could not be delivered yet. It is tried again${until}.`;
+    case 'relayed':
+      return `Your message to ${recipient} was taken by its mail server, which reports no delivery itself.`;
+  }
+}
+
+function nextStep({ action, status, reply }: DsnReport): string {
+  if (action === 'delayed') return 'Nothing need be done. If it fails for good, you hear of it.';
+  if (action === 'relayed') return 'No further report follows unless it fails.';
   if (/^5\.1\./.test(status)) return 'Check the address; if it is right, ask the recipient another way.';
   if (/^\d\.2\./.test(status)) return 'The mailbox cannot take mail now; reach the recipient another way.';
   if (reply)
@@ -85,21 +117,40 @@ function nextStep({ status, reply }: FailureReport): string {
 }
 
 /** RFC 3464 §2: a group about the message, an empty line, a group about the recipient. */
-function statusFields(report: FailureReport): string {
+function statusFields(report: DsnReport): string {
+  const { envid, orcpt, retryUntil } = report;
   const message = [
+    ...(envid ? [`Original-Envelope-Id: ${folded(oneLine(envid))}`] : []),
     `Reporting-MTA: dns; ${report.reportingMta}`,
     `X-Atmos-Id: ${report.queueId}`,
     `Arrival-Date: ${mailDate(report.receivedAt)}`,
   ];
   const recipient = [
+    ...(orcpt ? [`Original-Recipient: ${folded(oneLine(orcpt))}`] : []),
     `Final-Recipient: ${typedAddress(report.recipient)}`,
-    'Action: failed',
+    `Action: ${report.action}`,
     `Status: ${report.status}`,
     ...(report.remoteMta ? [`Remote-MTA: dns; ${oneLine(report.remoteMta)}`] : []),
     ...(report.reply ? [`Diagnostic-Code: smtp; ${folded(report.reply)}`] : []),
     `Last-Attempt-Date: ${mailDate(report.lastAttemptAt)}`,
+    ...(report.action === 'delayed' && retryUntil !== undefined
+      ? [`Will-Retry-Until: ${mailDate(retryUntil)}`]
+      : []),
   ];
   return [...message, '', ...recipient, ''].join('\r\n');
+}
+
+/** RFC 2046 §5.2.1: as it is, or not at all; a header in UTF-8 would ask more of the way back than 8 bits. */
+function isReturnable(message: Buffer, header: Buffer): boolean {
+  return message.length <= maxReturned && isAscii(header) && !/[^\n]{999}/.test(message.toString('latin1'));
+}
+
+function returnMessage(root: MimeNode, message: Buffer): void {
+  const encoding = isAscii(message) ? '7bit' : '8bit';
+  // RFC 2045 §6.4: what is around it must say so too.
+  if (encoding === '8bit') root.setHeader('Content-Transfer-Encoding', '8bit');
+  const own = `Content-Type: message/rfc822\r\nContent-Transfer-Encoding: ${encoding}\r\n\r\n`;
+  root.createChild().setRaw(Buffer.concat([Buffer.from(own), message]));
 }
 
 /** As it is while mail can carry it so: programs search it. Otherwise nodemailer encodes it. */

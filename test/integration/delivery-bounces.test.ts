@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Settlement, Spool } from '../../node/spool/spool.ts';
-import { destination, type Received, world } from '../unit/delivery-fixtures.ts';
+import { anywhere, destination, type Received, world } from '../unit/delivery-fixtures.ts';
 import { day, delivered, mail, minute } from '../unit/spool-fixtures.ts';
 
 const refusing = {
@@ -55,7 +55,7 @@ for (const [claim, options, forwardTo] of withoutDsn) {
     deliverer.start();
     assert.equal(await result, 'bounced');
     assert.equal((await recipient(message.queueId)).state, 'bounced');
-    assert.equal(await spool.nextDueAt(), undefined);
+    assert.equal(await spool.nextDueAt(anywhere), undefined);
     assert.equal(received.length, 0);
   });
 }
@@ -68,7 +68,7 @@ test('while a DSN cannot be signed the bounce waits for it in the queue, and hol
     seal: () => (isBroken ? Promise.reject(new Error('no key')) : Promise.resolve(Buffer.alloc(0))),
     from: 'mailer-daemon@harbor.test',
   };
-  const concurrency = { total: 1, perDomain: 1 };
+  const concurrency = { total: 1, perSite: 1 };
   const { spool, deliverer, clock, next, recipient } = await world(t, { port, dsn, concurrency });
   const message = mail();
   await spool.accept(message);
@@ -132,7 +132,7 @@ for (const [claim, when] of [
         done(Object.assign(new Error('5.1.1 no'), { responseCode: 550 }));
       },
     });
-    const concurrency = { total: 1, perDomain: 1 };
+    const concurrency = { total: 1, perSite: 1 };
     const here = await world(t, { port, concurrency, forwardTo: 'owner@elsewhere.test' });
     const { spool, deliverer, next, recipient } = here;
     const message = mail();
@@ -163,7 +163,7 @@ for (const [claim, when] of [
     const { state, timeline } = await recipient(message.queueId);
     assert.deepEqual([state, timeline.length], ['sent', 1]);
     assert.equal(failures, 0);
-    assert.equal(await spool.nextDueAt(), undefined, 'no DSN was made');
+    assert.equal(await spool.nextDueAt(anywhere), undefined, 'no DSN was made');
     const result = next('delivery_results');
     end.resolve(() => Promise.resolve());
     await spool.accept(mail({ kind: 'notice' }));

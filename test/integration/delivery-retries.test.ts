@@ -3,41 +3,61 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Resolver } from '../../node/resolver.ts';
 import {
+  anywhere,
   destination,
   everythingHere,
   firstTry,
   resolverOf,
+  type Script,
   scripted,
   world,
 } from '../unit/delivery-fixtures.ts';
 import { day, mail, minute, start } from '../unit/spool-fixtures.ts';
 
-test('4xx for ever: tries at exactly 0, 1, 6, 21, 51 and 111 minutes, then bounced with a DSN', async (t) => {
-  const peer = await scripted(t, { RCPT: '451 4.7.1 not today' });
-  const { spool, deliverer, clock, next, recipient } = await world(t, {
-    port: peer.port,
-    forwardTo: 'owner@dest.test',
-  });
-  const message = mail();
-  await spool.accept(message);
-  const tries: number[] = [];
-  let result = next('delivery_results');
-  deliverer.start();
-  while ((await result) === 'deferred') {
+const forEver: [what: string, script: Script | undefined, summary: RegExp][] = [
+  ['4xx to RCPT', { RCPT: '451 4.7.1 not today' }, /put off the recipient/],
+  // Suspensions and what is remembered of dead hosts are shorter than the waits.
+  ['421 at the greeting', { '': '421 4.7.0 too many connections' }, /put off the session/],
+  ['421 in the transaction', { MAIL: '421 4.3.2 closing' }, /put off the mail/],
+  ['a closed port', undefined, /ECONNREFUSED/],
+];
+
+for (const [what, script, summary] of forEver) {
+  test(`${what} for ever: tries at exactly 0, 1, 6, 21, 51 and 111 minutes, then bounced with a DSN`, async (t) => {
+    const { port } = script ? await scripted(t, script) : { port: 1 };
+    const { spool, deliverer, clock, next, recipient } = await world(t, {
+      port,
+      forwardTo: 'owner@dest.test',
+    });
+    const message = mail();
+    await spool.accept(message);
+    const tries: number[] = [];
+    let result = next('delivery_results');
+    deliverer.start();
+    while ((await result) === 'deferred') {
+      tries.push((clock.at - start) / minute);
+      const { nextAt } = await recipient(message.queueId);
+      // A millisecond early nothing happens: nothing is due.
+      assert.deepEqual(await spool.due({ limit: 10, now: nextAt! - 1, ...anywhere }), []);
+      result = next('delivery_results');
+      clock.at = nextAt!;
+      deliverer.wake();
+    }
     tries.push((clock.at - start) / minute);
-    const { nextAt } = await recipient(message.queueId);
-    // A millisecond early nothing happens: nothing is due.
-    assert.deepEqual(await spool.due(10, nextAt! - 1), []);
-    result = next('delivery_results');
-    clock.at = nextAt!;
-    deliverer.wake();
-  }
-  tries.push((clock.at - start) / minute);
-  assert.deepEqual(tries, [0, 1, 6, 21, 51, 111]);
-  const { state, attempts, timeline } = await recipient(message.queueId);
-  assert.deepEqual([state, attempts], ['bounced', 6]);
-  assert.ok(timeline.every(({ reply }) => reply === '451 4.7.1 not today'));
-});
+    assert.deepEqual(tries, [0, 1, 6, 21, 51, 111]);
+    const { state, attempts, timeline } = await recipient(message.queueId);
+    assert.deepEqual([state, attempts], ['bounced', 6]);
+    for (const tried of timeline) {
+      assert.match(tried.summary, summary);
+      assert.doesNotMatch(tried.summary, /found .* before/);
+    }
+    const { messages } = await spool.messages({ recipient: 'owner@dest.test', limit: 2 });
+    assert.deepEqual(
+      messages.map(({ kind }) => kind),
+      ['dsn'],
+    );
+  });
+}
 
 test('our own resolver failing is not counted, and the schedule begins when it is back', async (t) => {
   const peer = await scripted(t, { RCPT: '451 later' });

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { isAscii } from 'node:buffer';
 import { test } from 'node:test';
-import { composeDsn, type FailureReport } from '../../node/delivery/dsn.ts';
+import { composeDsn, type DsnReport } from '../../node/delivery/dsn.ts';
 import { failureReport } from './delivery-fixtures.ts';
 
-async function dsn(change: Partial<FailureReport> = {}): Promise<string> {
+async function dsn(change: Partial<DsnReport> = {}): Promise<string> {
   const bytes = await composeDsn({ ...failureReport, ...change });
   const text = bytes.toString('latin1');
   assert.ok(isAscii(bytes), 'a DSN goes to any mail server: 7-bit');

@@ -1,10 +1,11 @@
 /** A small DNS world, destinations that behave and that do not, and a Deliverer between spool and them. */
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter, on, once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server';
+import type { TlsPolicy } from '../../node/delivery/client.ts';
 import { Deliverer, type DelivererOptions } from '../../node/delivery/deliverer.ts';
-import type { FailureReport } from '../../node/delivery/dsn.ts';
+import type { DsnReport } from '../../node/delivery/dsn.ts';
 import type { Answer, MxRecord, Resolver } from '../../node/resolver.ts';
 import { type RecipientStatus, Spool } from '../../node/spool/spool.ts';
 import { Clock, mail, silent, start, temporaryFolder } from './spool-fixtures.ts';
@@ -39,12 +40,16 @@ export const everythingHere: Resolver = {
   aaaa: () => Promise.resolve({ server: '', kind: 'none' }),
 };
 
+type Listen = { port: number; host: string };
+const anyPort: Listen = { port: 0, host: '127.0.0.1' };
+
 export type Received = { from: string; to: string; bytes: Buffer; secure: boolean; args: unknown };
 
 /** A real server with STARTTLS that keeps what it gets; `hooks` make it refuse. */
 export async function destination(
   t: TestContext,
   hooks: Partial<SMTPServerOptions> = {},
+  at: Listen = anyPort,
 ): Promise<{ port: number; received: Received[] }> {
   const received: Received[] = [];
   const server = new SMTPServer({
@@ -69,7 +74,7 @@ export async function destination(
     ...hooks,
   });
   server.on('error', () => undefined);
-  server.listen(0, '127.0.0.1');
+  server.listen(at.port, at.host);
   await once(server.server, 'listening');
   t.after(() => new Promise<void>((resolve) => server.close(resolve)));
   return { port: (server.server.address() as { port: number }).port, received };
@@ -82,6 +87,7 @@ export type Script = Record<string, string | ((socket: Socket) => void)>;
 export async function scripted(
   t: TestContext,
   script: Script,
+  at: Listen = anyPort,
 ): Promise<{ port: number; commands: string[]; connections: () => number }> {
   const commands: string[] = [];
   const sockets = new Set<Socket>();
@@ -99,7 +105,7 @@ export async function scripted(
     say('');
     follow(socket, commands, say);
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(at.port, at.host);
   await once(server, 'listening');
   t.after(() => {
     for (const socket of sockets) socket.destroy();
@@ -124,28 +130,48 @@ function follow(socket: Socket, commands: string[], say: (key: string) => void):
   });
 }
 
+/** What each host must offer, without any policy of a domain's own. */
+export function everyHost(tls: TlsPolicy): DelivererOptions['tls'] {
+  const demand = { kind: tls === 'required' ? 'encrypted' : 'opportunistic' } as const;
+  return {
+    demandsFor: (_domain, { hosts }) =>
+      Promise.resolve({ kind: 'hosts', hosts: hosts.map((host) => ({ host, demand })) }),
+  };
+}
+
 export type World = {
   spool: Spool;
   deliverer: Deliverer;
+  /** Another one of the same kind, for after a stop. */
+  again: () => Deliverer;
   clock: Clock;
   /** Resolves with the reason at the next count of this name. */
   next: (what: string) => Promise<string>;
+  /** The outcomes of the next `n` tries, in their order. */
+  results: (n: number) => Promise<string[]>;
   recipient: (queueId: string) => Promise<RecipientStatus>;
 };
 
+/** Nobody is left out. */
+export const anywhere = { exceptSites: [], exceptMembers: [] };
+
 export async function world(
   t: TestContext,
-  options: Partial<Omit<DelivererOptions, 'spool' | 'count' | 'now'>> & { forwardTo?: string } = {},
+  options: Partial<Omit<DelivererOptions, 'spool' | 'count' | 'now' | 'tls'>> & {
+    forwardTo?: string;
+    tls?: TlsPolicy | DelivererOptions['tls'];
+  } = {},
 ): Promise<World> {
   const clock = new Clock();
   const spool = await Spool.open({ dir: temporaryFolder(t), log: silent, now: clock.now });
   const counts = new EventEmitter();
-  const { forwardTo, ...rest } = options;
-  const deliverer = new Deliverer({
+  const { forwardTo, tls = 'opportunistic', ...rest } = options;
+  const deliverers: Deliverer[] = [];
+  const settings: DelivererOptions = {
     resolver: everythingHere,
     port: 1,
     loopbackOnly: true,
-    tls: 'opportunistic',
+    tls: typeof tls === 'string' ? everyHost(tls) : tls,
     hostname: 'harbor.test',
     dsn: {
       recipientFor: () => forwardTo,
@@ -157,16 +183,27 @@ export async function world(
     ...rest,
     spool,
     count: (what, reason) => counts.emit(what, reason),
-  });
+  };
+  const again = () => {
+    const deliverer = new Deliverer(settings);
+    deliverers.push(deliverer);
+    return deliverer;
+  };
   t.after(async () => {
-    await deliverer.stop();
+    for (const deliverer of deliverers) await deliverer.stop();
     await spool.close();
   });
   return {
     spool,
-    deliverer,
+    deliverer: again(),
+    again,
     clock,
     next: async (what) => (await once(counts, what))[0] as string,
+    results: async (n) => {
+      const seen: string[] = [];
+      for await (const [state] of on(counts, 'delivery_results')) if (seen.push(state) === n) break;
+      return seen;
+    },
     recipient: async (queueId) => (await spool.message(queueId))!.recipients[0]!,
   };
 }
@@ -183,7 +220,8 @@ export async function firstTry(
 }
 
 /** What a DSN has to tell; tests change what they look at. */
-export const failureReport: FailureReport = {
+export const failureReport: DsnReport = {
+  action: 'failed',
   reportingMta: 'harbor.test',
   from: 'mailer-daemon@harbor.test',
   to: 'owner@elsewhere.test',

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addressAllowed } from '../../appview/identity/address.ts';
-import { type Route, routeOf } from '../../node/delivery/route.ts';
+import { type Route, routeOf, siteOf } from '../../node/delivery/route.ts';
+import type { Answer, MxRecord, Resolver } from '../../node/resolver.ts';
 import { resolverOf } from './delivery-fixtures.ts';
 
 const anywhere = () => true;
@@ -54,6 +55,13 @@ const hosts = (...list: [name: string, ...addresses: string[]][]): Route => ({
   hosts: list.map(([name, ...addresses]) => ({ name, addresses })),
 });
 
+function withoutSite(route: Route): Route {
+  if (route.kind !== 'hosts') return route;
+  const { site, ...rest } = route;
+  assert.ok(site);
+  return rest;
+}
+
 const routes: [claim: string, address: string, route: Route][] = [
   [
     'exchangers go by preference, IPv4 first',
@@ -84,7 +92,7 @@ const routes: [claim: string, address: string, route: Route][] = [
 
 for (const [claim, address, route] of routes) {
   test(`${claim}: ${address}`, async () => {
-    assert.deepEqual(await routeOf(address, { resolver, allowed: anywhere }), route);
+    assert.deepEqual(withoutSite(await routeOf(address, { resolver, allowed: anywhere })), route);
   });
 }
 
@@ -114,7 +122,7 @@ test('nobody leads us into our own network', async () => {
 
 test('a sandbox speaks to loopback alone, whatever DNS says', async () => {
   const route = await routeOf('a@escape.test', { resolver, allowed: onLoopback });
-  assert.deepEqual(route, hosts(['out.test', '127.0.0.1']));
+  assert.deepEqual(withoutSite(route), hosts(['out.test', '127.0.0.1']));
   assert.equal((await routeOf('a@dest.test', { resolver, allowed: onLoopback })).kind, 'unreachable');
 });
 
@@ -153,4 +161,150 @@ test('a domain of a hundred exchangers costs no more than ten', async () => {
   };
   await routeOf('a@dest.test', { resolver: counting, allowed: anywhere });
   assert.equal(asked, 10);
+});
+
+const ours = (name: string, address: string) => name === 'mx.harbor.test' || address === '192.0.2.25';
+const circles: [claim: string, mx: [number, string][], left: string[] | '5.4.6'][] = [
+  ['we are the only exchanger', [[10, 'mx.harbor.test']], '5.4.6'],
+  [
+    'we are the best',
+    [
+      [10, 'mx.harbor.test'],
+      [20, 'two.test'],
+    ],
+    '5.4.6',
+  ],
+  [
+    'we are as good as another',
+    [
+      [10, 'one.test'],
+      [10, 'mx.harbor.test'],
+    ],
+    '5.4.6',
+  ],
+  [
+    'others are better than we',
+    [
+      [10, 'one.test'],
+      [20, 'mx.harbor.test'],
+      [30, 'two.test'],
+    ],
+    ['one.test'],
+  ],
+  [
+    'we are known by our address',
+    [
+      [10, 'one.test'],
+      [20, 'alias.test'],
+      [20, 'two.test'],
+    ],
+    ['one.test'],
+  ],
+  [
+    'we are not on the list',
+    [
+      [10, 'one.test'],
+      [20, 'two.test'],
+    ],
+    ['one.test', 'two.test'],
+  ],
+];
+for (const [claim, mx, left] of circles) {
+  test(`no mail goes in circles: ${claim}`, async () => {
+    const resolver = resolverOf({
+      'dest.test': { mx },
+      'mx.harbor.test': { a: ['192.0.2.99'] },
+      'alias.test': { a: ['192.0.2.25'] },
+      'one.test': { a: ['192.0.2.1'] },
+      'two.test': { a: ['192.0.2.2'] },
+    });
+    const route = await routeOf('a@dest.test', { resolver, allowed: anywhere, isSelf: ours });
+    if (left === '5.4.6') assert.equal(route.kind === 'unreachable' && route.status, left);
+    else assert.deepEqual(route.kind === 'hosts' && route.hosts.map(({ name }) => name), left);
+  });
+}
+
+test('nor to a domain or a literal that is this node', async () => {
+  const resolver = resolverOf({ 'mx.harbor.test': { a: ['192.0.2.25'] } });
+  for (const address of ['a@mx.harbor.test', 'a@[192.0.2.25]']) {
+    const route = await routeOf(address, { resolver, allowed: anywhere, isSelf: ours });
+    assert.equal(route.kind === 'unreachable' && route.status, '5.4.6', address);
+  }
+});
+
+test('an exchanger inside our network is left out, and the others are used', async () => {
+  const resolver = resolverOf({
+    'dest.test': {
+      mx: [
+        [10, 'trap.test'],
+        [20, 'out.test'],
+      ],
+    },
+    'trap.test': { a: ['10.0.0.1'], aaaa: ['::1', 'fe80::1'] },
+    'out.test': { a: ['169.254.169.254', '8.8.8.8'], aaaa: ['::ffff:10.0.0.1'] },
+  });
+  const route = await routeOf('a@dest.test', { resolver, allowed: inTheWorld });
+  assert.deepEqual(withoutSite(route), hosts(['out.test', '8.8.8.8']));
+});
+
+type Signed = Partial<Record<'mx' | 'a' | 'aaaa', Answer<never> | object>>;
+const signed = (zones: Record<string, Signed>): Resolver => {
+  const ask =
+    <T>(type: keyof Signed) =>
+    (name: string) =>
+      Promise.resolve({ server: '', kind: 'none', ...zones[name]?.[type] } as Answer<T>);
+  return { txt: ask('mx'), mx: ask<MxRecord>('mx'), a: ask('a'), aaaa: ask('aaaa') };
+};
+const exchanger = { kind: 'found', records: [{ preference: 10, exchange: 'mx.dest.test' }] };
+const address4 = { kind: 'found', records: ['192.0.2.1'] };
+const address6 = { kind: 'found', records: ['2001:db8::1'] };
+const secure = { secure: true };
+
+test('the route says what DNSSEC vouches for: the names, and each host’s addresses', async () => {
+  const cases: [mx: object, a: object, aaaa: object, names?: true, addresses?: true][] = [
+    [secure, secure, secure, true, true],
+    [{}, secure, secure, undefined, true],
+    [secure, {}, secure, true, undefined],
+    [secure, secure, {}, true, undefined],
+  ];
+  for (const [mx, a, aaaa, names, addresses] of cases) {
+    const resolver = signed({
+      'dest.test': { mx: { ...exchanger, ...mx } },
+      'mx.dest.test': { a: { ...address4, ...a }, aaaa: { ...address6, ...aaaa } },
+    });
+    const route = await routeOf('a@dest.test', { resolver, allowed: anywhere });
+    assert.ok(route.kind === 'hosts');
+    assert.deepEqual([route.secure, route.hosts[0]!.secure], [names, addresses]);
+  }
+});
+
+test('an exchanger that is an alias keeps its name, and tells where it led', async () => {
+  const resolver = signed({
+    'dest.test': { mx: exchanger },
+    'mx.dest.test': { a: { ...address4, canonical: 'real.test' } },
+  });
+  const route = await routeOf('a@dest.test', { resolver, allowed: anywhere });
+  assert.deepEqual(route.kind === 'hosts' && route.hosts, [
+    { name: 'mx.dest.test', addresses: ['192.0.2.1'], canonical: 'real.test' },
+  ]);
+});
+
+test('the site does not depend on the draw, nor on which exchanger has an address today', async () => {
+  for (const gone of ['none', 'a1.mx.one.test', 'b1.mx.two.test']) {
+    for (const random of [() => 0.1, () => 0.9, Math.random]) {
+      const resolver = resolverOf({
+        'dest.test': {
+          mx: [
+            [10, 'b1.mx.two.test'],
+            [10, 'a1.mx.one.test'],
+            [20, 'a0.zero.test'],
+          ],
+        },
+        ...(gone === 'a1.mx.one.test' ? {} : { 'a1.mx.one.test': { a: ['192.0.2.1'] } }),
+        ...(gone === 'b1.mx.two.test' ? {} : { 'b1.mx.two.test': { a: ['192.0.2.2'] } }),
+      });
+      const route = await routeOf('a@dest.test', { resolver, allowed: anywhere, random });
+      assert.equal(route.kind === 'hosts' && siteOf(route), 'one.test');
+    }
+  }
 });

@@ -69,6 +69,7 @@ test('the strings of a TXT record are joined without a separator, records stay a
   assert.deepEqual(answer, {
     kind: 'found',
     records: ['v=DKIM1; p=AAABBBCCC', 'second'],
+    ttlSeconds: 60,
     server: `127.0.0.1:${server.port}`,
   });
 });
@@ -194,7 +195,8 @@ test('a server that never answers costs its time-out, then the next one is asked
   const { server } = await serve({ 'reef.test/A': [{ address: '192.0.2.1' }] });
   const silent = { host: '127.0.0.1', port: deaf.address().port };
   const both = await new DnsResolver({ servers: [silent, server], timeoutMs: 100 }).a('reef.test');
-  assert.deepEqual(both, { kind: 'found', records: ['192.0.2.1'], server: `127.0.0.1:${server.port}` });
+  const found = { kind: 'found', records: ['192.0.2.1'], ttlSeconds: 60 };
+  assert.deepEqual(both, { ...found, server: `127.0.0.1:${server.port}` });
 
   const alone = await new DnsResolver({ servers: [silent], timeoutMs: 100, attempts: 2 }).a('reef.test');
   assert.ok(alone.kind === 'failed' && alone.reason.includes('timed out'), JSON.stringify(alone));
@@ -253,3 +255,110 @@ async function listenTcp(port: number, answer: (message: Buffer) => Buffer | und
   cleanups.push(peer.close);
   return peer;
 }
+
+/** Answers one record, says in the header what the test wants, and keeps what was asked. */
+async function headed(header: Partial<Packet['header']> & { ad?: number }, records: Partial<Resource>[]) {
+  const asked: Packet[] = [];
+  const socket = await bindUdp((message, reply) => {
+    asked.push(Packet.parse(message));
+    reply(
+      replyTo(message, (response) => {
+        Object.assign(response.header, header);
+        for (const record of records) response.answers.push(resource(response.questions[0]!, record));
+      }),
+    );
+  });
+  return { servers: [{ host: '127.0.0.1', port: socket.address().port }], asked };
+}
+
+const adOf = ({ header }: Packet) => (header as { ad?: number }).ad;
+
+test('DNSSEC: the resolver is asked for its word, and the word is passed on', async () => {
+  const sure = await headed({ ad: 1 }, [{ address: '192.0.2.1' }]);
+  const unsure = await headed({}, [{ address: '192.0.2.1' }]);
+  assert.equal((await new DnsResolver({ servers: sure.servers }).a('reef.test')).secure, true);
+  assert.equal((await new DnsResolver({ servers: unsure.servers }).a('reef.test')).secure, undefined);
+  assert.equal(adOf(sure.asked[0]!), 1);
+  const absent = await headed({ ad: 1 }, []);
+  assert.equal((await new DnsResolver({ servers: absent.servers }).a('reef.test')).secure, true);
+});
+
+test('DNSSEC: a resolver that does not validate is not asked, and not believed', async () => {
+  const { servers, asked } = await headed({ ad: 1 }, [{ address: '192.0.2.1' }]);
+  const resolver = new DnsResolver({ servers, validates: false });
+  assert.equal((await resolver.a('reef.test')).secure, undefined);
+  assert.equal(adOf(asked[0]!), 0);
+});
+
+test('TLSA records are asked for and read', async () => {
+  const data = Buffer.concat([Buffer.from([3, 1, 1]), Buffer.alloc(32, 7)]);
+  const { servers, asked } = await headed({ ad: 1 }, [{ data }, { data: Buffer.from([2]) }]);
+  const answer = await new DnsResolver({ servers }).tlsa('_25._tcp.mx.reef.test');
+  assert.equal(asked[0]!.questions[0]!.type, 52);
+  assert.deepEqual(answer.kind === 'found' && answer.records, [
+    { usage: 3, selector: 1, matching: 1, data: Buffer.alloc(32, 7) },
+    { usage: 2, selector: 255, matching: 255, data: Buffer.alloc(0) },
+  ]);
+});
+
+test('an answer says how long it lives: the shortest of the chain, the SOA of an absence', async () => {
+  const chain = await headed({}, [
+    { type: CNAME, domain: 'real.test', ttl: 30 },
+    { name: 'real.test', address: '192.0.2.1', ttl: 600 },
+    { name: 'real.test', address: '192.0.2.2', ttl: 300 },
+  ]);
+  const found = await new DnsResolver({ servers: chain.servers }).a('reef.test');
+  assert.deepEqual([found.ttlSeconds, found.canonical], [30, 'real.test']);
+
+  const soa = { type: Packet.TYPE.SOA, primary: 'ns.test', admin: 'x.test', ttl: 900, minimum: 60 };
+  const numbers = { serial: 1, refresh: 1, retry: 1, expiration: 1 };
+  for (const rcode of [Packet.RCODE.NOERROR, Packet.RCODE.NXDOMAIN]) {
+    const socket = await bindUdp((message, reply) =>
+      reply(
+        replyTo(message, (response) => {
+          response.header.rcode = rcode;
+          response.authorities.push(resource(response.questions[0]!, { ...soa, ...numbers }));
+        }),
+      ),
+    );
+    const servers = [{ host: '127.0.0.1', port: socket.address().port }];
+    assert.equal((await new DnsResolver({ servers }).a('reef.test')).ttlSeconds, 60);
+  }
+  const bare = await headed({}, []);
+  assert.equal((await new DnsResolver({ servers: bare.servers }).a('reef.test')).ttlSeconds, undefined);
+});
+
+test('a datagram that is no answer does not end the wait for the real one', async () => {
+  const socket = await bindUdp((message, reply) => {
+    const other = Buffer.from(message);
+    other.writeUInt16BE(other.readUInt16BE(0) ^ 1, 0);
+    reply(Buffer.from('x'));
+    reply(
+      replyTo(other, (response) =>
+        response.answers.push(resource(response.questions[0]!, { address: '192.0.2.66' })),
+      ),
+    );
+    reply(
+      replyTo(message, (response) =>
+        response.answers.push(resource(response.questions[0]!, { address: '192.0.2.1' })),
+      ),
+    );
+  });
+  const servers = [{ host: '127.0.0.1', port: socket.address().port }];
+  const answer = await new DnsResolver({ servers }).a('reef.test');
+  assert.deepEqual(answer.kind === 'found' && answer.records, ['192.0.2.1']);
+});
+
+test('a domain that is an alias has the exchangers of its end, and one without them none', async () => {
+  const { server } = await serve({
+    'alias.test/MX': [
+      { type: CNAME, domain: 'reef.test' },
+      { name: 'reef.test', exchange: 'mx.reef.test', priority: 10 },
+    ],
+    'bare.test/MX': [{ type: CNAME, domain: 'web.test' }],
+  });
+  const resolver = new DnsResolver({ servers: [server] });
+  const found = await resolver.mx('alias.test');
+  assert.deepEqual(found.kind === 'found' && found.records, [{ exchange: 'mx.reef.test', preference: 10 }]);
+  assert.equal((await resolver.mx('bare.test')).kind, 'none');
+});
