@@ -1,5 +1,10 @@
 /** The schema of node.db: members, domains, keys, labels issued, evidence, events. */
 import type { Migration } from '../appview/database.ts';
+import { enforcementSchema } from './enforcement/schema.ts';
+import { contactSchema } from './members/contact-schema.ts';
+import { dkimRotationSchema } from './members/dkim-schema.ts';
+import { suppressionSchema } from './members/suppression-schema.ts';
+import { webhookSchema } from './webhooks/schema.ts';
 
 export const nodeMigrations: readonly Migration[] = [
   {
@@ -105,4 +110,9 @@ export const nodeMigrations: readonly Migration[] = [
       CREATE INDEX event_by_member ON event (did, id);
     `,
   },
+  { number: 2, name: 'suppressions', sql: suppressionSchema },
+  { number: 3, name: 'contacts and their confirmation', sql: contactSchema },
+  { number: 4, name: 'rates and the guard', sql: enforcementSchema },
+  { number: 5, name: 'webhooks', sql: webhookSchema },
+  { number: 6, name: 'rotation of DKIM keys', sql: dkimRotationSchema },
 ];

@@ -1,5 +1,5 @@
 /**
- * GETs addresses that strangers name: a PLC directory, a did:web host, a member's PDS.
+ * Fetches addresses that strangers name: a PLC directory, a did:web host, a member's PDS, a webhook.
  *
  * Promise: no byte goes to an address that address.ts does not allow, whatever a name resolves to and
  * whenever it changes: the address that is checked is the address that is connected to. No name is looked
@@ -14,9 +14,15 @@ import { type AddressRules, addressAllowed } from './address.ts';
 export type GuardedFetchOptions = {
   /** Default 1 MiB. */
   maxBytes?: number;
+  /** A body over maxBytes is cut there and is no failure. */
+  cut?: boolean;
   /** For everything, from the name's resolution to the last byte; default 10 s. */
   timeoutMs?: number;
   headers?: Record<string, string>;
+  /** Makes it a POST. */
+  body?: string;
+  /** Ends it before its time. */
+  signal?: AbortSignal;
 };
 
 /** A 3xx is a status like any other. `headers` have lower-case names. */
@@ -47,14 +53,32 @@ export function guardedFetch(rules: AddressRules): GuardedFetch {
   return async (address, init = {}) => {
     const url = checkedUrl(address, rules);
     const rulesHere = url.protocol === 'http:' ? { ...rules, loopbackOnly: true } : rules;
-    const { maxBytes = 1024 * 1024, timeoutMs = 10_000, headers = {} } = init;
-    const response = await open(url, rulesHere, headers, AbortSignal.timeout(timeoutMs));
+    const { maxBytes = 1024 * 1024, timeoutMs = 10_000 } = init;
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
+    const response = await open(url, rulesHere, init, signal);
     return {
       status: response.statusCode ?? 0,
       headers: response.headers,
-      body: await readCapped(response, maxBytes),
+      body: await readCapped(response, maxBytes, init.cut === true),
     };
   };
+}
+
+/**
+ * Asks what a fetch would be refused for now, without one: the URL, and where its name points.
+ *
+ * @throws FetchRefused, also when a name has only addresses that are not allowed; FetchFailed when it has none
+ */
+export async function checkFetchable(address: string, rules: AddressRules): Promise<void> {
+  const url = checkedUrl(address, rules);
+  const rulesHere = url.protocol === 'http:' ? { ...rules, loopbackOnly: true } : rules;
+  const literal = literalOf(url);
+  if (isIP(literal) && !addressAllowed(literal, rulesHere)) throw refused(literal);
+  if (isIP(literal)) return;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  checkedLookup(rulesHere)(literal, {}, (error) => (error ? reject(asFailure(error)) : resolve()));
+  await promise;
 }
 
 function checkedUrl(address: string, rules: AddressRules): URL {
@@ -69,11 +93,11 @@ function checkedUrl(address: string, rules: AddressRules): URL {
 function open(
   url: URL,
   rules: AddressRules,
-  headers: Record<string, string>,
+  { body, headers = {} }: GuardedFetchOptions,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
   // An address in the URL itself never passes through `lookup`.
-  const literal = url.hostname.replace(/^\[|\]$/g, '');
+  const literal = literalOf(url);
   if (isIP(literal) && !addressAllowed(literal, rules)) throw refused(literal);
   const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
   return new Promise((resolve, reject) => {
@@ -82,6 +106,7 @@ function open(
       agent: false,
       lookup: checkedLookup(rules),
       signal,
+      method: body === undefined ? 'GET' : 'POST',
       maxHeaderSize: 16 * 1024,
       // The cap is on what we hold in memory: nothing is decompressed.
       headers: { 'accept-encoding': 'identity', 'user-agent': 'atmosphere-mail', ...headers },
@@ -90,8 +115,13 @@ function open(
     request.on('error', (error) => reject(asFailure(error)));
     // An upgrade that nobody asked for ends without an error.
     request.once('close', () => reject(new FetchFailed('closed without an answer')));
-    request.end();
+    request.end(body);
   });
+}
+
+/** The host without the brackets of an IPv6 address. */
+function literalOf(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '');
 }
 
 /** Resolves by the rules and hands on only allowed addresses, so that a rebinding name gains nothing. */
@@ -129,12 +159,13 @@ function familyNumber(family: number | 'IPv4' | 'IPv6'): number {
   return typeof family === 'number' ? family : Number(family.at(-1));
 }
 
-async function readCapped(response: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
+async function readCapped(response: IncomingMessage, maxBytes: number, cut: boolean): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
       size += chunk.length;
+      if (size > maxBytes && cut) return Buffer.concat([...chunks, chunk]).subarray(0, maxBytes);
       if (size > maxBytes) throw new FetchFailed(`the body is larger than ${maxBytes} bytes`);
       chunks.push(chunk);
     }

@@ -1,15 +1,17 @@
 /**
  * Copies the events of an outbox into node.db, where rules, charts and exports read them.
  *
- * Promise: each event arrives once, in order, however often a copy is repeated or broken off: the id is
- * the row, and the newest id present is where the next copy begins. Nothing waits on this copy; a
- * failed one is tried again, unless our own state is damaged: that ends the process. An outbox forgets
- * its events only after they are committed here. Rows hold addresses and peers' words, so they are
- * removed after `retainMs`, a few in each commit.
+ * Promise: each event arrives once, in order, however often a copy is repeated or broken off
+ * (event-store.ts). Nothing waits on this copy; a failed one is tried again, unless our own state is damaged:
+ * that ends the process. An outbox forgets its events only after they are on disk here. Rows hold addresses
+ * and peers' words, so they are removed after `retainMs`, a few in each commit.
+ *
+ * Listeners hear of events after their commit. One that fails is logged and costs nobody else anything.
  */
 import type { Logger } from 'pino';
-import { type Database, isCorruption, transaction } from '../../appview/database.ts';
-import { type Event, idsPerMs } from './events.ts';
+import { type Database, isCorruption } from '../../appview/database.ts';
+import { EventStore, type OwnEvent, type Projection } from './event-store.ts';
+import { type Event, outboxes } from './events.ts';
 
 /** What this file needs of an outbox, for example the spool's. */
 export type EventSource = {
@@ -19,41 +21,62 @@ export type EventSource = {
   forgetEvents(through: string): Promise<void>;
 };
 
+/** Records events of the node's own, with ids of outbox 0, in one synced commit with what caused them. */
+export type RecordEvents = (events: OwnEvent | readonly OwnEvent[], change?: () => void) => void;
+
 export type EventLogOptions = {
   /** node.db. */
   db: Database.Database;
   source: EventSource;
   /** The number of that outbox in events.ts. */
   outbox: number;
+  /** Derived in the commit that stores an event, in this order. */
+  projections?: readonly Projection[];
   log: Logger;
   count: (what: string, reason?: string) => void;
-  /** Between copies. Default 1 s. */
+  /** Between copies when nothing happens, and between two syncs of the disk. Default 1 s. */
   intervalMs?: number;
+  /** How late a copy may be after wake(): what comes meanwhile shares its commit. Default 100 ms. */
+  patienceMs?: number;
   /** How long a row is kept, counted from its event. Default 30 days. */
   retainMs?: number;
   now?: () => number;
 };
 
 const batch = 500;
-/** Rows past their retention that one commit removes at most: twice what it adds, so it catches up. */
-const removedAtOnce = 2 * batch;
-const thirtyDaysMs = 30 * 24 * 60 * 60_000;
+const housekeepingEveryMs = 60_000;
 
 export class EventLog {
-  readonly #options: Required<EventLogOptions>;
+  readonly #options: Required<Omit<EventLogOptions, 'db' | 'retainMs' | 'projections'>>;
+  readonly #store: EventStore;
+  readonly #listeners = new Set<(events: readonly Event[]) => void>();
   #position: string;
+  /** Whether the outbox may still have what is stored here. */
+  #isForgotten = false;
+  #forgotAt = 0;
+  #housekeptAt = 0;
   #timer: NodeJS.Timeout | undefined;
-  #copying: Promise<number> | undefined;
+  #timerAt = 0;
+  #copying: Promise<unknown> | undefined;
+  #isWoken = false;
   #stopped = true;
 
-  constructor(options: EventLogOptions) {
-    this.#options = { intervalMs: 1000, retainMs: thirtyDaysMs, now: Date.now, ...options };
-    this.#position = this.#newestCopied();
+  constructor({ db, retainMs, projections = [], ...options }: EventLogOptions) {
+    this.#options = { intervalMs: 1000, patienceMs: 100, now: Date.now, ...options };
+    const { now } = this.#options;
+    this.#store = new EventStore({ db, projections, now, ...(retainMs !== undefined && { retainMs }) });
+    this.#position = this.#store.position(options.outbox);
   }
 
   start(): void {
     this.#stopped = false;
     this.#schedule(0);
+  }
+
+  /** Something was committed in the outbox. Cheap enough for every commit. */
+  wake(): void {
+    if (this.#copying) this.#isWoken = true;
+    else this.#schedule(this.#options.patienceMs);
   }
 
   /** Ends when the copy under way has ended; what is left waits for the next start. */
@@ -65,31 +88,68 @@ export class EventLog {
 
   /** Copies what is there now. @returns how many events were new here */
   async copy(): Promise<number> {
+    const copied = await this.#copyNew();
+    await this.#forget();
+    return copied;
+  }
+
+  readonly record: RecordEvents = (events, change = () => undefined) => {
+    this.#announce(this.#store.record(outboxes.node, [events].flat(), change));
+  };
+
+  /** Calls back after each commit with the events in it. @returns the way to stop it */
+  onStored(listener: (events: readonly Event[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async #copyNew(): Promise<number> {
+    const { source, outbox } = this.#options;
     let copied = 0;
     for (;;) {
-      const events = await this.#options.source.eventsAfter(this.#position, batch);
+      const events = await source.eventsAfter(this.#position, batch);
       if (events.length === 0) {
-        if (copied === 0) this.#removeOld(this.#position);
+        if (copied === 0) this.#store.removeOld(this.#position);
         return copied;
       }
-      copied += this.#store(events);
+      const fresh = this.#store.store(outbox, events);
       this.#position = events.at(-1)!.id;
-      await this.#options.source.forgetEvents(this.#position);
+      this.#isForgotten = false;
+      copied += fresh.length;
+      this.#announce(fresh);
     }
   }
 
+  /** At most once an interval: before it the disk is synced, and here that blocks everyone. */
+  async #forget(): Promise<void> {
+    if (this.#isForgotten || this.#position === '0') return;
+    this.#forgotAt = performance.now();
+    const through = this.#position;
+    this.#store.makeDurable(this.#options.outbox);
+    await this.#options.source.forgetEvents(through);
+    this.#isForgotten = through === this.#position;
+  }
+
+  /** Later calls only make it earlier. */
   #schedule(delayMs: number): void {
+    const at = performance.now() + delayMs;
+    if (this.#stopped || (this.#timer && this.#timerAt <= at)) return;
     clearTimeout(this.#timer);
+    this.#timerAt = at;
     this.#timer = setTimeout(() => void this.#run(), delayMs);
     this.#timer.unref();
   }
 
   /** Rejects, unhandled on purpose, when node.db or the outbox is damaged. */
   async #run(): Promise<void> {
-    const { log, count, intervalMs } = this.#options;
-    this.#copying = this.copy();
+    const { log, count, intervalMs, patienceMs } = this.#options;
+    this.#timer = undefined;
+    this.#isWoken = false;
+    const pass = this.#pass();
+    this.#copying = pass;
+    let isBusy = false;
     try {
-      await this.#copying;
+      isBusy = await pass;
     } catch (error) {
       if (isCorruption(error)) throw error;
       count('event_copies_failed');
@@ -97,40 +157,33 @@ export class EventLog {
     } finally {
       this.#copying = undefined;
     }
-    if (!this.#stopped) this.#schedule(intervalMs);
+    this.#schedule(isBusy || this.#isWoken ? Math.min(patienceMs, intervalMs) : intervalMs);
   }
 
-  #store(events: readonly Event[]): number {
-    const { db } = this.#options;
-    const insert = db.prepare(
-      `INSERT OR IGNORE INTO event (id, type, at, did, domain, message_id, recipient_id, detail)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-    );
-    return transaction(db, () => {
-      let stored = 0;
-      for (const e of events) {
-        const row = [Number(e.id), e.type, e.at, e.did, e.domain ?? null, e.messageId ?? null];
-        stored += insert.run(...row, e.recipientId ?? null, JSON.stringify(e.detail)).changes;
+  /** @returns whether another one soon is worth it */
+  async #pass(): Promise<boolean> {
+    const copied = await this.#copyNew();
+    if (copied === 0 || performance.now() - this.#forgotAt >= this.#options.intervalMs) await this.#forget();
+    return this.#housekeep() || copied > 0;
+  }
+
+  #housekeep(): boolean {
+    if (performance.now() - this.#housekeptAt < housekeepingEveryMs) return false;
+    const isBehind = this.#store.housekeep();
+    if (!isBehind) this.#housekeptAt = performance.now();
+    return isBehind;
+  }
+
+  #announce(events: readonly Event[]): void {
+    if (events.length === 0) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener(events);
+      } catch (error) {
+        if (isCorruption(error)) throw error;
+        this.#options.count('event_listeners_failed');
+        this.#options.log.error({ err: error }, 'a listener to events failed');
       }
-      this.#removeOld(events.at(-1)!.id);
-      return stored;
-    });
-  }
-
-  /** By id, which begins with the time of the event. @param kept where the next copy begins, however old */
-  #removeOld(kept: string): void {
-    const { db, now, retainMs } = this.#options;
-    const oldest = Math.max(now() - retainMs, 0) * idsPerMs;
-    db.prepare(
-      'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < ? AND id <> ? ORDER BY id LIMIT ?)',
-    ).run(oldest, Number(kept), removedAtOnce);
-  }
-
-  /** Ids carry their outbox in bits 7–10 (events.ts); going down from the newest finds one of ours at once. */
-  #newestCopied(): string {
-    const row = this.#options.db
-      .prepare('SELECT id FROM event WHERE ((id >> 7) & 15) = ? ORDER BY id DESC LIMIT 1')
-      .get(this.#options.outbox) as { id: number } | undefined;
-    return String(row?.id ?? 0);
+    }
   }
 }

@@ -2,15 +2,17 @@
  * A member's standing: what the cooperative lets it do now, and why.
  *
  * Owned here; the relay asks `standingOf` and never looks at its sources: the member's state and tier in
- * node.db, and the age of the domain, which warms up first. Labels do not follow a standing yet.
+ * node.db, and the age of the domain, which warms up first. acts.ts changes it. Labels do not follow it yet.
  * Counting against the caps is the spool's business, in the commit of each message.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
 
-export type StandingState = 'active' | 'throttled' | 'probation' | 'held' | 'suspended' | 'removed';
+/** From the mildest to the hardest. */
+export const states = ['active', 'throttled', 'probation', 'held', 'suspended', 'removed'] as const;
+export type StandingState = (typeof states)[number];
 
-/** Recipients accepted per window. */
-export type Caps = { perHour: number; perDay: number };
+/** Recipients accepted per window. `burst`: what unused time may save up for one moment; absent: an hour's. */
+export type Caps = { perHour: number; perDay: number; burst?: number };
 
 export type Standing = {
   did: string;
@@ -24,8 +26,11 @@ export type Standing = {
   by: 'automatic' | 'person';
 };
 
-/** Asked by everyone who acts on a member. Throws when the member is not enrolled: ask `members` first. */
-export type StandingOf = (did: string, domain: string) => Standing;
+/**
+ * Asked by everyone who acts on a member. Without a domain the caps are the tier's, as after warming.
+ * Throws when the member is not enrolled: ask `members` first.
+ */
+export type StandingOf = (did: string, domain?: string) => Standing;
 
 export type CapsPolicy = {
   /** Days from a domain's enrolment in which `warming` applies; 0 turns warming off. */
@@ -36,23 +41,32 @@ export type CapsPolicy = {
   tiers: Readonly<Record<string, Caps>>;
 };
 
+export type StandingsOptions = {
+  /** node.db. */
+  db: Database.Database;
+  policy: CapsPolicy;
+  /** What is left of the caps of a throttled member. Default 0.25. */
+  throttleFactor?: number;
+  now: () => number;
+};
+
 const dayMs = 86_400_000;
+const columns = 'm.state, m.state_reason AS reason, m.state_until AS until, m.state_by AS by, m.tier';
 
 /**
- * @param db node.db
  * @returns the function that everyone asks. It throws RangeError when the DID is not enrolled or the domain
  *   is not this member's, CorruptState when the member's state or tier is none that this node knows
  */
-export function standings(o: { db: Database.Database; policy: CapsPolicy; now: () => number }): StandingOf {
-  const find = o.db.prepare(
-    `SELECT m.state, m.state_reason AS reason, m.state_until AS until, m.state_by AS by, m.tier,
-            d.enrolled_at AS enrolledAt
+export function standings({ db, policy, throttleFactor = 0.25, now }: StandingsOptions): StandingOf {
+  const byMember = db.prepare(`SELECT ${columns}, NULL AS enrolledAt FROM member m WHERE m.did = ?`);
+  const byDomain = db.prepare(
+    `SELECT ${columns}, d.enrolled_at AS enrolledAt
      FROM member m JOIN domain d ON d.did = m.did WHERE m.did = ? AND d.name = ?`,
   );
   return (did, domain) => {
-    const row = find.get(did, domain) as StandingRow | undefined;
-    if (!row) throw new RangeError(`${domain} is not enrolled for ${did}`);
-    return toStanding(did, row, o.policy, o.now());
+    const row = domain === undefined ? byMember.get(did) : byDomain.get(did, domain);
+    if (!row) throw new RangeError(`${domain ?? 'no domain'} is not enrolled for ${did}`);
+    return toStanding(did, row as StandingRow, { policy, throttleFactor }, now());
   };
 }
 
@@ -62,21 +76,28 @@ type StandingRow = {
   until: number | null;
   by: 'automatic' | 'person';
   tier: string;
-  /** Of the domain, Unix ms. */
-  enrolledAt: number;
+  /** Of the domain, Unix ms; null where none was asked for. */
+  enrolledAt: number | null;
 };
 
-const states: readonly StandingState[] = ['active', 'throttled', 'probation', 'held', 'suspended', 'removed'];
+type Measures = { policy: CapsPolicy; throttleFactor: number };
 
-function toStanding(did: string, row: StandingRow, policy: CapsPolicy, now: number): Standing {
+function toStanding(did: string, row: StandingRow, measures: Measures, now: number): Standing {
   const state = states.find((known) => known === row.state);
   if (!state) throw new CorruptState(`member ${did} has the unknown state "${row.state}" in node.db`);
-  const sending = capsOf(did, row, policy, now);
+  const sending = capsOf(did, row, measures.policy, now);
   // A measure with an end is over at its end, without anybody's act.
   const isOver = row.until !== null && row.until <= now;
   if (state === 'active' || isOver)
     return { did, state: 'active', ...sending, reason: null, until: null, by: row.by };
-  return { did, state, ...sending, reason: row.reason, until: row.until, by: row.by };
+  const caps = state === 'throttled' ? lowered(sending.caps, measures.throttleFactor) : sending.caps;
+  return { did, state, tier: sending.tier, caps, reason: row.reason, until: row.until, by: row.by };
+}
+
+/** Never to nothing: that would be a suspension. */
+function lowered({ perHour, perDay, burst }: Caps, factor: number): Caps {
+  const less = (cap: number) => Math.max(1, Math.floor(cap * factor));
+  return { perHour: less(perHour), perDay: less(perDay), ...(burst !== undefined && { burst: less(burst) }) };
 }
 
 function capsOf(
@@ -85,10 +106,12 @@ function capsOf(
   policy: CapsPolicy,
   now: number,
 ): Pick<Standing, 'tier' | 'caps'> {
-  const day = Math.floor((now - row.enrolledAt) / dayMs);
+  const day = row.enrolledAt === null ? policy.warmingDays : Math.floor((now - row.enrolledAt) / dayMs);
   const step = policy.warming.find(({ untilDay }) => day < untilDay) ?? policy.warming.at(-1);
-  if (day < policy.warmingDays && step)
-    return { tier: 'warming', caps: { perHour: step.perHour, perDay: step.perDay } };
+  if (day < policy.warmingDays && step) {
+    const { untilDay: _, ...caps } = step;
+    return { tier: 'warming', caps };
+  }
   const caps = policy.tiers[row.tier];
   if (!caps) {
     throw new CorruptState(

@@ -1,0 +1,154 @@
+/**
+ * Events in node.db: the rows, and everything that is counted from them.
+ *
+ * Promise: each event is stored once, and what the projections make of it stands in the same commit, so a
+ * crash between any two steps neither loses nor repeats a figure, a suppression or a notice. What is new is
+ * told by the position of its outbox, which moves in that commit too.
+ */
+import { type Database, transaction } from '../../appview/database.ts';
+import { type Event, eventIds, idsPerMs } from './events.ts';
+
+/** Something that is derived from events. */
+export type Projection = {
+  /** In the transaction that stores them; each event comes once, oldest first. A throw stores nothing. */
+  project(events: readonly Event[]): void;
+  /** Removes what is past its time, a bounded number of rows. @returns whether there may be more */
+  housekeep?(): boolean;
+};
+
+/** An event of the node's own: the id, and the time where it is now, are filled in. */
+export type OwnEvent = Omit<Event, 'id' | 'at' | 'rates'> & { at?: number };
+
+export type EventStoreOptions = {
+  /** node.db. */
+  db: Database.Database;
+  projections?: readonly Projection[];
+  /** How long a row is kept, counted from its event. Default 30 days. */
+  retainMs?: number;
+  now: () => number;
+};
+
+/** Rows of one INSERT: crossing into SQLite costs more than the row. */
+const rowsAtOnce = 50;
+/** Rows past their retention that one commit removes at most: twice a batch of the copy, so it catches up. */
+const removedAtOnce = 1_000;
+const thirtyDaysMs = 30 * 24 * 60 * 60_000;
+const columns = 'id, type, at, did, domain, message_id, recipient_id, detail';
+const values = '(?, ?, ?, ?, ?, ?, ?, ?)';
+
+export class EventStore {
+  readonly #db: Database.Database;
+  readonly #projections: readonly Projection[];
+  readonly #retainMs: number;
+  readonly #now: () => number;
+  readonly #sql: ReturnType<typeof prepareAll>;
+
+  constructor({ db, projections = [], retainMs = thirtyDaysMs, now }: EventStoreOptions) {
+    this.#db = db;
+    this.#projections = projections;
+    this.#retainMs = retainMs;
+    this.#now = now;
+    this.#sql = prepareAll(db);
+  }
+
+  /** The newest event of that outbox that is stored; '0' before the first. */
+  position(outbox: number): string {
+    const row = this.#sql.position.get(outbox) as { id: number } | undefined;
+    return String(row?.id ?? 0);
+  }
+
+  /**
+   * Stores what is new of an outbox and counts it.
+   *
+   * The commit is not synced: a power failure may take it back as a whole. makeDurable() must come before
+   * the outbox forgets.
+   *
+   * @param events in the order of their ids
+   * @returns those that were new
+   */
+  store(outbox: number, events: readonly Event[]): readonly Event[] {
+    this.#db.exec('PRAGMA synchronous = NORMAL');
+    try {
+      return transaction(this.#db, () => {
+        const known = Number(this.position(outbox));
+        const fresh = events.filter(({ id }) => Number(id) > known);
+        this.#add(outbox, fresh);
+        this.#removeOld(events.at(-1)!.id);
+        return fresh;
+      });
+    } finally {
+      this.#db.exec('PRAGMA synchronous = FULL');
+    }
+  }
+
+  /** A synced commit: the log of the database up to here is on disk with it. */
+  makeDurable(outbox: number): void {
+    this.#sql.touch.run(outbox);
+  }
+
+  /**
+   * Stores events of the node's own, synced, in one commit with their cause.
+   *
+   * @param change writes the cause; a throw stores nothing
+   */
+  record(outbox: number, events: readonly OwnEvent[], change: () => void): readonly Event[] {
+    return transaction(this.#db, () => {
+      change();
+      // Another process may have recorded since: the position is the only memory.
+      const nextId = eventIds(outbox, this.#now, Number(this.position(outbox)));
+      const stored = events.map((event): Event => ({ at: this.#now(), ...event, id: nextId() }));
+      this.#add(outbox, stored);
+      return stored;
+    });
+  }
+
+  /** What is past its retention, also where no event comes. @param kept where the next copy begins */
+  removeOld(kept: string): void {
+    this.#removeOld(kept);
+  }
+
+  /** @returns whether there is more to do at once */
+  housekeep(): boolean {
+    return transaction(this.#db, () => this.#projections.map((one) => one.housekeep?.()).includes(true));
+  }
+
+  #add(outbox: number, events: readonly Event[]): void {
+    if (events.length === 0) return;
+    const { insertMany, insertOne, setPosition } = this.#sql;
+    let from = 0;
+    for (; from + rowsAtOnce <= events.length; from += rowsAtOnce)
+      insertMany.run(events.slice(from, from + rowsAtOnce).flatMap(row));
+    for (; from < events.length; from++) insertOne.run(row(events[from]!));
+    setPosition.run(outbox, Number(events.at(-1)!.id));
+    for (const projection of this.#projections) projection.project(events);
+  }
+
+  /** By id, which begins with the time of the event. */
+  #removeOld(kept: string): void {
+    const oldest = Math.max(this.#now() - this.#retainMs, 0) * idsPerMs;
+    this.#sql.removeOld.run(oldest, Number(kept), removedAtOnce);
+  }
+}
+
+function row(e: Event): (string | number | null)[] {
+  const about = [e.did, e.domain ?? null, e.messageId ?? null, e.recipientId ?? null];
+  return [Number(e.id), e.type, e.at, ...about, JSON.stringify(e.detail)];
+}
+
+function prepareAll(db: Database.Database) {
+  const many = Array.from({ length: rowsAtOnce }, () => values).join(', ');
+  return {
+    insertOne: db.prepare(`INSERT INTO event (${columns}) VALUES ${values}`),
+    insertMany: db.prepare(`INSERT INTO event (${columns}) VALUES ${many}`),
+    position: db.prepare('SELECT id FROM event_position WHERE outbox = ?'),
+    setPosition: db.prepare(
+      `INSERT INTO event_position (outbox, id) VALUES (?, ?)
+       ON CONFLICT (outbox) DO UPDATE SET id = excluded.id`,
+    ),
+    // A row that stays as it is would be no write, and no sync.
+    touch: db.prepare('UPDATE event_position SET syncs = syncs + 1 WHERE outbox = ?'),
+    removeOld: db.prepare(
+      'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < ? AND id <> ? ORDER BY id LIMIT ?)',
+    ),
+  };
+}
