@@ -26,9 +26,11 @@ export type ErrorCode =
   | 'AUTH_REQUIRED'
   | 'AUTH_FAILED'
   | 'AUTH_BUSY'
+  | 'AUTH_THROTTLED'
   | 'INVALID_DID'
   | 'DID_MISMATCH'
   | 'MEMBER_SUSPENDED'
+  | 'MEMBER_HELD'
   | 'DOMAIN_MISMATCH'
   | 'RATE_LIMITED'
   | 'INVALID_REQUEST'
@@ -37,6 +39,14 @@ export type ErrorCode =
   | 'MESSAGE_TOO_LARGE'
   | 'TOO_MANY_RECIPIENTS'
   | 'RECIPIENT_SUPPRESSED'
+  | 'IDEMPOTENCY_CONFLICT'
+  | 'NOT_CANCELLABLE'
+  | 'LINK_INVALID'
+  | 'CONFIRMATION_LIMIT'
+  | 'WEBHOOK_REFUSED'
+  | 'UNSUPPORTED_PARAMETER'
+  | 'BAD_SEQUENCE'
+  | 'TOO_MANY_CONNECTIONS'
   | 'QUEUE_FULL'
   | 'STORAGE_FAILED'
   | 'SIGNING_FAILED'
@@ -83,6 +93,14 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     'Try again in a few seconds.',
     true,
   ),
+  AUTH_THROTTLED: entry(
+    'AUTH_THROTTLED',
+    429,
+    '454 4.7.0',
+    'Too many wrong logins came from this address.',
+    'Wait some minutes, and check the API key that this program sends.',
+    true,
+  ),
   INVALID_DID: entry(
     'INVALID_DID',
     400,
@@ -103,6 +121,14 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     '521 5.7.1',
     'This member may not send now.',
     'Read the reason in your account, or write to the cooperative.',
+  ),
+  MEMBER_HELD: entry(
+    'MEMBER_HELD',
+    503,
+    '451 4.7.1',
+    'Sending is on hold until somebody has looked at it.',
+    'Read the reason in your account; the operator has been told. Nothing that was accepted is lost.',
+    true,
   ),
   DOMAIN_MISMATCH: entry(
     'DOMAIN_MISMATCH',
@@ -160,6 +186,64 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     '550 5.7.1',
     'The recipient is on your suppression list.',
     'Look at the entry and its evidence in your account; remove it there if it is wrong.',
+  ),
+  IDEMPOTENCY_CONFLICT: entry(
+    'IDEMPOTENCY_CONFLICT',
+    409,
+    '550 5.5.4',
+    'This Idempotency-Key was used for another request within the last 24 hours.',
+    'Use a new key for a new request; send a repeated request unchanged.',
+  ),
+  NOT_CANCELLABLE: entry(
+    'NOT_CANCELLABLE',
+    409,
+    '550 5.5.1',
+    'The message is not scheduled any more.',
+    'Look at its timeline: it was sent, is being sent, or was cancelled before.',
+  ),
+  LINK_INVALID: entry(
+    'LINK_INVALID',
+    404,
+    '550 5.5.4',
+    'This link is not valid, or was used before.',
+    'Ask for a new one where you got it.',
+  ),
+  CONFIRMATION_LIMIT: entry(
+    'CONFIRMATION_LIMIT',
+    429,
+    '451 4.7.1',
+    'Enough confirmation mails were sent for now.',
+    'Wait until tomorrow, or have the owner of the address follow the link of the last one.',
+    true,
+  ),
+  WEBHOOK_REFUSED: entry(
+    'WEBHOOK_REFUSED',
+    400,
+    '550 5.5.4',
+    'This address cannot be a webhook.',
+    'Give an https address that the public internet reaches.',
+  ),
+  UNSUPPORTED_PARAMETER: entry(
+    'UNSUPPORTED_PARAMETER',
+    400,
+    '555 5.5.4',
+    'A parameter of MAIL or RCPT is not one that this server offers.',
+    'Use only what the answer to EHLO lists.',
+  ),
+  BAD_SEQUENCE: entry(
+    'BAD_SEQUENCE',
+    400,
+    '503 5.5.1',
+    'The command has no place here.',
+    'Say EHLO, log in, then MAIL, RCPT and DATA, in this order.',
+  ),
+  TOO_MANY_CONNECTIONS: entry(
+    'TOO_MANY_CONNECTIONS',
+    429,
+    '421 4.7.0',
+    'Too many connections are open at once.',
+    'Close some, or send more messages over each.',
+    true,
   ),
   QUEUE_FULL: entry('QUEUE_FULL', 503, '451 4.4.2', 'The queue is full.', 'Try again in some minutes.', true),
   STORAGE_FAILED: entry(

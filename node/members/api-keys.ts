@@ -37,16 +37,26 @@ export function keyIdOf(key: string): string | undefined {
   return shape.exec(key)?.[1];
 }
 
+type Statement = Database.Statement<unknown[]>;
+
 export class ApiKeys {
   readonly #db: Database.Database;
   readonly #now: () => number;
   readonly #bcryptCost: number;
+  readonly #credential: Statement;
+  readonly #markUsed: Statement;
 
   /** @param bcryptCost 4–31; 10 is about 45 ms */
   constructor(o: { db: Database.Database; now: () => number; bcryptCost: number }) {
     this.#db = o.db;
     this.#now = o.now;
     this.#bcryptCost = o.bcryptCost;
+    // Asked at every login and every message, so prepared once.
+    this.#credential = o.db.prepare(
+      `SELECT k.id AS keyId, k.did, m.handle, k.hash, k.default_category AS defaultCategory
+       FROM api_key k JOIN member m ON m.did = k.did WHERE k.id = ? AND k.revoked_at IS NULL`,
+    );
+    this.#markUsed = o.db.prepare('UPDATE api_key SET last_used_at = ? WHERE id = ?');
   }
 
   /** @returns the key itself, for the only time: what is stored cannot bring it back */
@@ -83,15 +93,10 @@ export class ApiKeys {
 
   /** @returns undefined for an unknown or revoked key */
   credential(id: string): KeyCredential | undefined {
-    return this.#db
-      .prepare(
-        `SELECT k.id AS keyId, k.did, m.handle, k.hash, k.default_category AS defaultCategory
-         FROM api_key k JOIN member m ON m.did = k.did WHERE k.id = ? AND k.revoked_at IS NULL`,
-      )
-      .get(id) as KeyCredential | undefined;
+    return this.#credential.get(id) as KeyCredential | undefined;
   }
 
   markUsed(id: string): void {
-    this.#db.prepare('UPDATE api_key SET last_used_at = ? WHERE id = ?').run(this.#now(), id);
+    this.#markUsed.run(this.#now(), id);
   }
 }

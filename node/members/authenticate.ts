@@ -5,13 +5,16 @@
  * exists. A right one is remembered for minutes under an HMAC, so a session does not pay bcrypt again;
  * a revoked key is refused at once all the same. At most `concurrency` checks run; `maxWaiting` wait for keys
  * that exist, four for each, and `maxWaiting` behind them for others: beyond that the answer is `busy`, not a
- * longer queue.
+ * longer queue. Wrong logins are answered ever later, and refused for a while beyond a limit of their network
+ * (login-throttle.ts); a right key never waits for others' guesses.
  */
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
 import * as bcrypt from '@node-rs/bcrypt';
 import { type KeyCredential, keyIdOf } from './api-keys.ts';
 import type { Category } from './category.ts';
-import { normalizeHandle } from './members.ts';
+import { wholeLogin } from './login-name.ts';
+import { LoginThrottle, type LoginThrottleOptions } from './login-throttle.ts';
+import { didSyntax, normalizeHandle } from './members.ts';
 
 export type Principal = { did: string; keyId: string; defaultCategory: Category | null };
 
@@ -21,7 +24,12 @@ export type Authentication =
   | { kind: 'failed' }
   /** The key is good, but it belongs to another account than `user`. SMTP answers as for `failed`. */
   | { kind: 'mismatch' }
-  | { kind: 'busy' };
+  | { kind: 'busy' }
+  /** Too many wrong logins came from this address; nothing was looked at. */
+  | { kind: 'throttled' };
+
+/** A wrong login. `user` is what it called itself, '' unless that is a DID or a name, since it may be a secret. */
+export type FailedLogin = { address: string | undefined; user: string; did: string | undefined };
 
 /** What this file needs of members.ts. */
 export type Credentials = {
@@ -43,6 +51,14 @@ export type AuthenticatorOptions = {
   rememberMs?: number;
   /** One bcrypt. Default: a real one; tests count them. */
   verify?: (password: string, hash: string) => Promise<boolean>;
+  /** Figures of login-throttle.ts. */
+  throttle?: Omit<LoginThrottleOptions, 'now'>;
+  /** Answers that are kept back at once; beyond it they are `busy` at once. Default 1,000. */
+  maxDelayed?: number;
+  /** How an answer is kept back. Default: a timer. */
+  wait?: (ms: number) => Promise<void>;
+  /** Told of each wrong login; `did` where the key's id is a member's. */
+  authFailed?: (failed: FailedLogin) => void;
 };
 
 const maxRemembered = 10_000;
@@ -51,7 +67,7 @@ const maxChecksPerKey = 4;
 export class Authenticator {
   readonly #options: Required<AuthenticatorOptions>;
   /** HMAC under a key of this process alone: a memory dump yields no list of password hashes. */
-  readonly #secret = randomBytes(32);
+  readonly #secret = createSecretKey(randomBytes(32));
   readonly #nobody: string;
   readonly #remembered = new Map<string, number>();
   readonly #underway = new Map<string, Promise<boolean>>();
@@ -60,22 +76,38 @@ export class Authenticator {
   readonly #waitingStrangers: (() => void)[] = [];
   /** Different passwords under way for one key: whoever knows a key's id can fill no lane with it. */
   readonly #checks = new Map<string, number>();
+  readonly #throttle: LoginThrottle;
   #running = 0;
+  #delayed = 0;
 
   constructor(options: AuthenticatorOptions) {
-    const defaults = { bcryptCost: 10, concurrency: 2, maxWaiting: 64, rememberMs: 300_000 };
-    this.#options = { ...defaults, verify: bcrypt.verify, ...options };
+    const defaults = {
+      bcryptCost: 10,
+      concurrency: 2,
+      maxWaiting: 64,
+      rememberMs: 300_000,
+      maxDelayed: 1000,
+    };
+    const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());
+    const quiet = { throttle: {}, authFailed: () => undefined };
+    this.#options = { ...defaults, ...quiet, verify: bcrypt.verify, wait, ...options };
+    this.#throttle = new LoginThrottle({ ...this.#options.throttle, now: options.now });
     this.#nobody = bcrypt.hashSync(randomBytes(32).toString('base64'), this.#options.bcryptCost);
   }
 
-  /** @param user DID or handle; @param password an API key */
-  async authenticate(user: string, password: string): Promise<Authentication> {
+  /** @param name DID or handle; @param secret an API key; @param address of the client */
+  async authenticate(name: string, secret: string, address?: string): Promise<Authentication> {
+    const { user, password } = wholeLogin(name, secret);
     const keyId = keyIdOf(password);
     const credential = keyId === undefined ? undefined : this.#options.credentials.credential(keyId);
-    const isRight = await this.#check(password, credential);
+    const tag = this.#tag(password, credential);
+    const isKnown = credential !== undefined && this.#isRemembered(tag);
+    if (!isKnown && address !== undefined && this.#throttle.isBlocked(address))
+      return this.#answer({ kind: 'throttled' });
+    const isRight = isKnown || (await this.#check(password, credential, tag));
     if (isRight === 'busy') return this.#answer({ kind: 'busy' });
-    if (!isRight || !credential) return this.#answer({ kind: 'failed' });
-    if (!isNameOf(credential, user)) return this.#answer({ kind: 'mismatch' });
+    if (!isRight || !credential) return this.#wrong('failed', { user, address, credential });
+    if (!isNameOf(credential, user)) return this.#wrong('mismatch', { user, address, credential });
     const { did, defaultCategory } = credential;
     return { kind: 'authenticated', principal: { did, keyId: credential.keyId, defaultCategory } };
   }
@@ -85,22 +117,49 @@ export class Authenticator {
     return this.#options.credentials.credential(keyId) !== undefined;
   }
 
+  async #wrong(
+    kind: 'failed' | 'mismatch',
+    o: { user: string; address: string | undefined; credential: KeyCredential | undefined },
+  ): Promise<Authentication> {
+    const { wait, authFailed, maxDelayed } = this.#options;
+    const user = nameOnly(o.user);
+    const did = o.credential?.did;
+    const delayMs = this.#throttle.failed(o.address, did ?? user);
+    authFailed({ address: o.address, user, did });
+    if (delayMs > 0) {
+      if (this.#delayed >= maxDelayed) return this.#answer({ kind: 'busy' });
+      this.#delayed += 1;
+      await wait(delayMs).finally(() => {
+        this.#delayed -= 1;
+      });
+    }
+    return this.#answer({ kind });
+  }
+
   #answer(answer: Exclude<Authentication, { kind: 'authenticated' }>): Authentication {
     this.#options.count('auth_refused', answer.kind);
     return answer;
   }
 
-  async #check(password: string, credential: KeyCredential | undefined): Promise<boolean | 'busy'> {
+  #tag(password: string, credential: KeyCredential | undefined): string {
     // The stored hash is part of the tag: a remembered answer dies with the row that it was about.
     const against = credential?.hash ?? this.#nobody;
-    const tag = createHmac('sha256', this.#secret).update(`${against}\0${password}`).digest('base64');
-    if (credential && this.#isRemembered(tag)) return true;
+    return createHmac('sha256', this.#secret).update(`${against}\0${password}`).digest('base64');
+  }
+
+  async #check(
+    password: string,
+    credential: KeyCredential | undefined,
+    tag: string,
+  ): Promise<boolean | 'busy'> {
     const underway = this.#underway.get(tag);
     if (underway) return underway;
     const queue = credential ? this.#waitingMembers : this.#waitingStrangers;
     if (credential && this.#checksOf(credential.keyId) >= maxChecksPerKey) return 'busy';
     if (this.#running >= this.#options.concurrency && queue.length >= this.#options.maxWaiting) return 'busy';
-    const check = this.#verify(password, against, queue).finally(() => this.#underway.delete(tag));
+    const check = this.#verify(password, credential?.hash ?? this.#nobody, queue).finally(() =>
+      this.#underway.delete(tag),
+    );
     this.#underway.set(tag, check);
     if (credential) this.#countCheck(credential.keyId, check);
     const isRight = await check;
@@ -156,4 +215,11 @@ export class Authenticator {
 function isNameOf(credential: KeyCredential, user: string): boolean {
   if (user === credential.did) return true;
   return credential.handle !== null && normalizeHandle(user) === credential.handle;
+}
+
+/** Some type their key where the name belongs: what is no name is not passed on. */
+function nameOnly(user: string): string {
+  const handle = normalizeHandle(user);
+  const isName = didSyntax.test(user) || (/^[a-z0-9.-]{3,253}$/.test(handle) && handle.includes('.'));
+  return isName ? user : '';
 }

@@ -8,9 +8,14 @@
 import { type Database, transaction } from '../../appview/database.ts';
 import { type ApiKeyRow, ApiKeys, type KeyCredential } from './api-keys.ts';
 import type { Category } from './category.ts';
-import { type DkimAlgorithm, dkimRecord, makeDkimKeys, type NewDkimKey } from './dkim-keys.ts';
+import { makeDkimKeys, type NewDkimKey } from './dkim-keys.ts';
+import { type DkimKey, DomainKeys } from './domain-keys.ts';
 import { normalizeDomain } from './domain-name.ts';
+import { Domains, type MemberDomain } from './domains.ts';
 import type { Seal } from './seal.ts';
+
+export type { DkimKey } from './domain-keys.ts';
+export type { MemberDomain } from './domains.ts';
 
 export type Member = {
   did: string;
@@ -21,27 +26,6 @@ export type Member = {
   /** Unix ms. */
   enrolledAt: number;
   domains: MemberDomain[];
-};
-
-export type MemberDomain = {
-  /** A-labels, lower case. */
-  name: string;
-  did: string;
-  /** Unix ms; warming counts from here. */
-  enrolledAt: number;
-  defaultCategory: Category;
-  forwardTo: string | null;
-  /** Unix ms; null until the owner of the address followed the mailed link. */
-  forwardToConfirmedAt: number | null;
-};
-
-export type DkimKey = {
-  domain: string;
-  selector: string;
-  algorithm: DkimAlgorithm;
-  /** PKCS #8 PEM. Never logged. */
-  privateKey: string;
-  publicKey: string;
 };
 
 export type DnsRecord = { type: 'MX' | 'TXT'; name: string; value: string };
@@ -76,17 +60,31 @@ export type MembersOptions = {
 /** Of the DIDs that may enrol and log in. */
 export const didSyntax = /^did:[a-z]+:[A-Za-z0-9._:%-]{1,240}$/;
 
+type Statement = Database.Statement<unknown[]>;
+
 export class Members {
   readonly #db: Database.Database;
-  readonly #seal: Seal;
   readonly #options: Required<Omit<MembersOptions, 'db' | 'seal'>>;
-  readonly #keys: ApiKeys;
+  readonly #apiKeys: ApiKeys;
+  readonly #domains: Domains;
+  readonly #dkim: DomainKeys;
+  readonly #byDid: Statement;
+  readonly #all: Statement;
+  readonly #upsert: Statement;
 
   constructor({ db, seal, ...options }: MembersOptions) {
     this.#db = db;
-    this.#seal = seal;
     this.#options = { selectorBase: 'atmos', domainsPerMember: 2, bcryptCost: 10, ...options };
-    this.#keys = new ApiKeys({ db, now: this.#options.now, bcryptCost: this.#options.bcryptCost });
+    this.#apiKeys = new ApiKeys({ db, now: this.#options.now, bcryptCost: this.#options.bcryptCost });
+    this.#domains = new Domains(db);
+    this.#dkim = new DomainKeys({ db, seal, now: this.#options.now });
+    const select = 'SELECT did, handle, relay, enrolled_at AS enrolledAt FROM member';
+    this.#byDid = db.prepare(`${select} WHERE did = ?`);
+    this.#all = db.prepare(`${select} ORDER BY enrolled_at, did`);
+    this.#upsert = db.prepare(
+      `INSERT INTO member (did, handle, relay, enrolled_at) VALUES (?, ?, ?, ?)
+       ON CONFLICT (did) DO UPDATE SET handle = coalesce(excluded.handle, handle), relay = excluded.relay`,
+    );
   }
 
   /**
@@ -105,13 +103,7 @@ export class Members {
     const handle = request.handle ? normalizeHandle(request.handle) : null;
     // https://atproto.com/specs/handle: a domain name.
     if (handle !== null && normalizeDomain(handle) !== handle) return { kind: 'invalid-handle', handle };
-    const upsert = (): unknown =>
-      this.#db
-        .prepare(
-          `INSERT INTO member (did, handle, relay, enrolled_at) VALUES (?, ?, ?, ?)
-           ON CONFLICT (did) DO UPDATE SET handle = coalesce(excluded.handle, handle), relay = excluded.relay`,
-        )
-        .run(did, handle, relay ? 1 : 0, this.#options.now());
+    const upsert = (): unknown => this.#upsert.run(did, handle, relay ? 1 : 0, this.#options.now());
     return (await this.#addDomains(did, request.domains, upsert)) ?? this.get(did)!;
   }
 
@@ -122,31 +114,22 @@ export class Members {
   }
 
   get(did: string): Member | undefined {
-    const row = this.#db
-      .prepare('SELECT did, handle, relay, enrolled_at AS enrolledAt FROM member WHERE did = ?')
-      .get(did) as MemberRow | undefined;
+    const row = this.#byDid.get(did) as MemberRow | undefined;
     return row && this.#toMember(row);
   }
 
   /** In the order of enrolment. */
   list(): Member[] {
-    const rows = this.#db
-      .prepare('SELECT did, handle, relay, enrolled_at AS enrolledAt FROM member ORDER BY enrolled_at, did')
-      .all() as MemberRow[];
-    return rows.map((row) => this.#toMember(row));
+    return (this.#all.all() as MemberRow[]).map((row) => this.#toMember(row));
   }
 
   domainsOf(did: string): MemberDomain[] {
-    return this.#db
-      .prepare(`${selectDomain} WHERE did = ? ORDER BY enrolled_at, name`)
-      .all(did) as MemberDomain[];
+    return this.#domains.of(did);
   }
 
   /** @param domain in any spelling */
   domain(domain: string): MemberDomain | undefined {
-    const name = normalizeDomain(domain);
-    if (name === undefined) return undefined;
-    return this.#db.prepare(`${selectDomain} WHERE name = ?`).get(name) as MemberDomain | undefined;
+    return this.#domains.get(domain);
   }
 
   /** @returns the DID whose domain this is; a subdomain is a domain of its own */
@@ -159,10 +142,7 @@ export class Members {
    * @throws RangeError when the domain is not enrolled
    */
   setForwardTo(domain: string, address: string | null, confirmedAt: number | null): void {
-    const { changes } = this.#db
-      .prepare('UPDATE domain SET forward_to = ?, forward_to_confirmed_at = ? WHERE name = ?')
-      .run(address, confirmedAt, normalizeDomain(domain) ?? '');
-    if (changes === 0) throw new RangeError(`${domain} is not enrolled`);
+    this.#domains.setForwardTo(domain, address, confirmedAt);
   }
 
   /** Where DSNs of the domain go: never an address whose owner did not confirm it. */
@@ -181,26 +161,26 @@ export class Members {
     options: { category?: Category } = {},
   ): Promise<{ id: string; key: string }> {
     if (!this.get(did)) throw new RangeError(`${did} is not enrolled`);
-    return this.#keys.issue(did, name, options.category);
+    return this.#apiKeys.issue(did, name, options.category);
   }
 
   /** @returns false when the member has no such live key */
   revokeApiKey(did: string, id: string): boolean {
-    return this.#keys.revoke(did, id);
+    return this.#apiKeys.revoke(did, id);
   }
 
   apiKeys(did: string): ApiKeyRow[] {
-    return this.#keys.of(did);
+    return this.#apiKeys.of(did);
   }
 
   /** For authenticate.ts. */
   credential(keyId: string): KeyCredential | undefined {
-    return this.#keys.credential(keyId);
+    return this.#apiKeys.credential(keyId);
   }
 
   /** For authenticate.ts. */
   markKeyUsed(keyId: string): void {
-    this.#keys.markUsed(keyId);
+    this.#apiKeys.markUsed(keyId);
   }
 
   /**
@@ -209,16 +189,17 @@ export class Members {
    * @throws CorruptState when a sealed key does not open
    */
   dkimKeys(domain: string): DkimKey[] {
-    const rows = this.#db
-      .prepare(
-        `SELECT domain, selector, algorithm, private_key AS sealed, public_key AS publicKey
-         FROM dkim_key WHERE domain = ? AND retired_at IS NULL ORDER BY selector`,
-      )
-      .all(domain) as (Omit<DkimKey, 'privateKey'> & { sealed: Buffer })[];
-    return rows.map(({ sealed, ...key }) => ({
-      ...key,
-      privateKey: this.#seal.open(Buffer.from(sealed), sealPurpose(key.domain, key.selector)).toString(),
-    }));
+    return this.#dkim.active(domain);
+  }
+
+  /** Changes whenever dkimKeys() does, and is cheap to ask. */
+  dkimVersion(domain: string): string {
+    return this.#dkim.version(domain);
+  }
+
+  /** Is the key of a selector still to be found in DNS, though another may sign by now? */
+  isDkimPublished(domain: string, selector: string): boolean {
+    return this.#dkim.isPublished(domain, selector);
   }
 
   /**
@@ -231,22 +212,11 @@ export class Members {
     if (!row) throw new RangeError(`${domain} is not enrolled`);
     const { name, did } = row;
     const { poolDomain, mailHost } = this.#options;
-    const dkim = this.#db
-      .prepare(
-        'SELECT selector, algorithm, public_key AS publicKey FROM dkim_key WHERE domain = ? AND retired_at IS NULL ORDER BY selector',
-      )
-      .all(name) as Pick<DkimKey, 'selector' | 'algorithm' | 'publicKey'>[];
     return [
       { type: 'MX', name, value: `10 ${mailHost}` },
       { type: 'TXT', name, value: `v=spf1 include:${poolDomain} ~all` },
       { type: 'TXT', name: `_dmarc.${name}`, value: 'v=DMARC1; p=quarantine' },
-      ...dkim.map(
-        (key): DnsRecord => ({
-          type: 'TXT',
-          name: `${key.selector}._domainkey.${name}`,
-          value: dkimRecord(key.algorithm, key.publicKey),
-        }),
-      ),
+      ...this.#dkim.records(name).map((record): DnsRecord => ({ type: 'TXT', ...record })),
       { type: 'TXT', name: `_atproto.${name}`, value: `did=${did}` },
     ];
   }
@@ -289,15 +259,8 @@ export class Members {
 
   #insertDomain(did: string, name: string, keys: NewDkimKey[]): void {
     const at = this.#options.now();
-    this.#db.prepare('INSERT INTO domain (name, did, enrolled_at) VALUES (?, ?, ?)').run(name, did, at);
-    for (const key of keys) {
-      const sealed = this.#seal.close(Buffer.from(key.privateKey), sealPurpose(name, key.selector));
-      this.#db
-        .prepare(
-          'INSERT INTO dkim_key (domain, selector, algorithm, private_key, public_key, created_at) VALUES (?, ?, ?, ?, ?, ?)',
-        )
-        .run(name, key.selector, key.algorithm, sealed, key.publicKey, at);
-    }
+    this.#domains.add(name, did, at);
+    for (const key of keys) this.#dkim.add(name, key, at);
   }
 
   #toMember(row: MemberRow): Member {
@@ -307,16 +270,7 @@ export class Members {
 
 type MemberRow = { did: string; handle: string | null; relay: number; enrolledAt: number };
 
-const selectDomain = `
-  SELECT name, did, enrolled_at AS enrolledAt, default_category AS defaultCategory,
-         forward_to AS forwardTo, forward_to_confirmed_at AS forwardToConfirmedAt
-  FROM domain`;
-
 /** `@Reef.Test` and `reef.test` are one handle. */
 export function normalizeHandle(text: string): string {
   return text.trim().replace(/^@/, '').toLowerCase();
-}
-
-function sealPurpose(domain: string, selector: string): string {
-  return `dkim:${selector}._domainkey.${domain}`;
 }

@@ -1,23 +1,41 @@
 /**
  * May this member send this message? The questions, in the order in which a protocol shows the facts.
  *
- * Promise: MAIL FROM, and every address in the one From header, are in domains that this member enrolled.
+ * Promise: MAIL FROM, and every address in From, Sender, Resent-From and Resent-Sender, are in domains that
+ * this member enrolled. One refused recipient does not refuse the others.
  * Nothing is counted and nothing stored here: caps are counted by the spool in the commit itself.
  */
 import { isAscii, isUtf8 } from 'node:buffer';
 import type { Standing, StandingOf } from '../enforcement/standing.ts';
-import { type Problem, problem } from '../errors.ts';
+import { type ErrorCode, type Problem, problem } from '../errors.ts';
 import { type Category, parseCategory } from '../members/category.ts';
-import { normalizeDomain } from '../members/domain-name.ts';
 import type { Cap } from '../spool/message.ts';
-import { decodeWords } from './encoded-words.ts';
 import { type Mailbox, parseAddress, parseMailboxes } from './mailbox.ts';
-import { fieldsNamed, fieldValue, type Message, parseMessage } from './message.ts';
+import { fieldsNamed, fieldValue, type HeaderField, type Message, parseMessage } from './message.ts';
+import { domainsShownIn } from './shown-domains.ts';
 
 /** What admission needs of members.ts. */
 export type Directory = {
-  get(did: string): { relay: boolean; domains: { name: string }[] } | undefined;
+  get(did: string): { relay: boolean } | undefined;
   domain(name: string): { did: string; defaultCategory: Category } | undefined;
+};
+
+/** What admission needs of suppressions.ts. */
+export type SuppressionList = {
+  find(
+    did: string,
+    address: string,
+  ): { reason: 'unsubscribe' | 'bounce' | 'complaint' | 'manual' } | undefined;
+};
+
+export type AdmissionOptions = {
+  directory: Directory;
+  standingOf: StandingOf;
+  suppressions: SuppressionList;
+  /** The simulator's recipients are at `simulator.<pool domain>`. */
+  poolDomain: string;
+  /** Exempt mail that one who unsubscribed still gets in a day. Default 5. */
+  exemptPerRecipient?: number;
 };
 
 export type Refused = { kind: 'refused'; problem: Problem };
@@ -31,26 +49,45 @@ export type Admitted = {
   caps: Cap[];
 };
 
+/** What becomes of one recipient of an admitted message. */
+export type Verdict =
+  | { kind: 'deliver' }
+  | { kind: 'simulate' }
+  /** Unsubscribed; exempt mail passes as long as this cap has room. */
+  | { kind: 'exempt'; cap: Cap }
+  | Refused;
+
+export const simulatorNames = ['delivered', 'bounced', 'deferred', 'complained'] as const;
+
 /** A message that passed this many relays is going round in circles (RFC 5321 §6.3). */
 const maxReceived = 50;
 
-const refusedStates: ReadonlySet<Standing['state']> = new Set(['held', 'suspended', 'removed']);
+const refusedStates: ReadonlyMap<Standing['state'], ErrorCode> = new Map([
+  ['held', 'MEMBER_HELD'],
+  ['suspended', 'MEMBER_SUSPENDED'],
+  ['removed', 'MEMBER_SUSPENDED'],
+]);
 
 export class Admission {
   readonly #directory: Directory;
   readonly #standingOf: StandingOf;
+  readonly #suppressions: SuppressionList;
+  readonly #simulatorDomain: string;
+  readonly #exemptPerRecipient: number;
 
-  constructor(o: { directory: Directory; standingOf: StandingOf }) {
+  constructor(o: AdmissionOptions) {
     this.#directory = o.directory;
     this.#standingOf = o.standingOf;
+    this.#suppressions = o.suppressions;
+    this.#simulatorDomain = `simulator.${o.poolDomain}`;
+    this.#exemptPerRecipient = o.exemptPerRecipient ?? 5;
   }
 
   /** After authentication: may the member send at all? */
   member(did: string): Refused | undefined {
     const member = this.#directory.get(did);
     if (!member?.relay) return refuse('MEMBER_SUSPENDED', 'This account is not enrolled for sending.');
-    const domain = member.domains[0]?.name;
-    return domain === undefined ? undefined : this.#refusedStanding(this.#standingOf(did, domain));
+    return refusedStanding(this.#standingOf(did));
   }
 
   /** @param address of MAIL FROM, '' for the null sender */
@@ -67,20 +104,50 @@ export class Admission {
     if (!parsed) return refuse('INVALID_RECIPIENT');
     if (!smtpUtf8 && !isAscii(Buffer.from(parsed.address)))
       return refuse('INVALID_RECIPIENT', 'An address beyond ASCII needs SMTPUTF8.');
+    if (parsed.domain === this.#simulatorDomain && !isSimulated(parsed.address))
+      return refuse('INVALID_RECIPIENT', `The simulator has ${simulatorNames.join('@, ')}@.`);
     return { kind: 'recipient', address: parsed.address };
   }
 
-  /** @param keyCategory the default of the API key, if it has one */
+  /**
+   * Is the recipient one that no mail of this member reaches? For RCPT, where the category is not known yet:
+   * one that only unsubscribed is taken there.
+   *
+   * @param address as recipient() gave it
+   */
+  suppressed(did: string, address: string): Refused | undefined {
+    if (this.#isSimulator(address)) return undefined;
+    const reason = this.#suppressions.find(did, address)?.reason;
+    return reason === undefined || reason === 'unsubscribe' ? undefined : refuseSuppressed(reason, address);
+  }
+
+  /** @param recipientId of the recipient of this address, for the cap that counts it alone */
+  verdict(
+    did: string,
+    category: Category,
+    { address, recipientId }: { address: string; recipientId: string },
+  ): Verdict {
+    if (this.#isSimulator(address)) return { kind: 'simulate' };
+    const reason = this.#suppressions.find(did, address)?.reason;
+    if (reason === undefined) return { kind: 'deliver' };
+    const limit = this.#exemptPerRecipient;
+    if (reason !== 'unsubscribe' || category === 'bulk' || limit === 0)
+      return refuseSuppressed(reason, address);
+    const scope = `exempt:${did}:${address.toLowerCase()}`;
+    return { kind: 'exempt', cap: { scope, perHour: limit, perDay: limit, burst: limit, only: recipientId } };
+  }
+
+  /** @param o.isClean no stray CR, LF or NUL; @param o.category the API's; without it X-Atmos-Category, the key's default, the domain's */
   message(
     principal: { did: string; defaultCategory: Category | null },
     bytes: Buffer,
-    smtpUtf8: boolean,
+    o: { smtpUtf8: boolean; isClean?: boolean | undefined; category?: Category | undefined },
   ): Admitted | Refused {
     const { did } = principal;
-    const parsed = parseMessage(bytes);
+    const parsed = parseMessage(bytes, o);
     if (parsed.kind === 'fault') return refuse('INVALID_MESSAGE', parsed.what);
     const { message } = parsed;
-    const headerFault = beyondAscii(bytes.subarray(0, message.headerEnd), smtpUtf8);
+    const headerFault = beyondAscii(bytes.subarray(0, message.headerEnd), o.smtpUtf8);
     if (headerFault) return refuse('INVALID_MESSAGE', headerFault);
     if (fieldsNamed(message.fields, 'received').length > maxReceived)
       return refuse('INVALID_MESSAGE', `More than ${maxReceived} Received fields: this is a loop.`);
@@ -88,11 +155,12 @@ export class Admission {
     if (from.kind === 'refused') return from;
     const standing = this.#standingOf(did, from.domain);
     const category =
+      o.category ??
       categoryOf(message) ??
       principal.defaultCategory ??
       this.#directory.domain(from.domain)!.defaultCategory;
     return (
-      this.#refusedStanding(standing) ?? {
+      refusedStanding(standing) ?? {
         kind: 'admitted',
         message,
         domain: from.domain,
@@ -105,18 +173,39 @@ export class Admission {
   #from(did: string, message: Message): { kind: 'from'; domain: string } | Refused {
     const field = fieldsNamed(message.fields, 'from')[0];
     if (!field) return refuse('INVALID_MESSAGE', 'The From header is missing.');
+    const from = this.#originator(did, message, field);
+    if (!Array.isArray(from)) return from;
+    const senders = fieldsNamed(message.fields, 'sender');
+    // RFC 5322 §3.6.2
+    if (from.length > 1 && senders.length === 0)
+      return refuse('INVALID_MESSAGE', 'From has more than one address, so a Sender header is needed.');
+    // What some programs show as "on behalf of" is held to the rule of From; Reply-To may be anybody.
+    for (const name of ['sender', 'resent-from', 'resent-sender']) {
+      for (const other of fieldsNamed(message.fields, name)) {
+        const mailboxes = this.#originator(did, message, other);
+        if (!Array.isArray(mailboxes)) return mailboxes;
+        if (name !== 'resent-from' && mailboxes.length > 1)
+          return refuse('INVALID_MESSAGE', `The ${name} header has more than one address.`);
+      }
+    }
+    return { kind: 'from', domain: from[0]!.domain };
+  }
+
+  /** The mailboxes of a header field that says who wrote or sent: all of the member's own domains. */
+  #originator(did: string, message: Message, field: HeaderField): Mailbox[] | Refused {
+    const name = field.name.replace(/(^|-)[a-z]/g, (start) => start.toUpperCase());
     const mailboxes = parseMailboxes(fieldValue(message, field));
-    if (!mailboxes) return refuse('INVALID_MESSAGE', 'The From header is not a list of plain mailboxes.');
+    if (!mailboxes) return refuse('INVALID_MESSAGE', `The ${name} header is not a list of plain mailboxes.`);
     for (const mailbox of mailboxes) {
       const foreign = this.#foreignDomain(did, mailbox);
-      if (foreign !== undefined) return refuse('DOMAIN_MISMATCH', `The From header names ${foreign}.`);
+      if (foreign !== undefined) return refuse('DOMAIN_MISMATCH', `The ${name} header names ${foreign}.`);
     }
-    return { kind: 'from', domain: mailboxes[0]!.domain };
+    return mailboxes;
   }
 
   #foreignDomain(did: string, mailbox: Mailbox): string | undefined {
     if (!this.#isOwn(did, mailbox.domain)) return mailbox.domain;
-    // Many mail programs show the name alone: a foreign address there deceives as well as one in the address.
+    if (mailbox.text === '') return undefined;
     return domainsShownIn(mailbox.text).find((domain) => !this.#isOwn(did, domain));
   }
 
@@ -124,28 +213,36 @@ export class Admission {
     return this.#directory.domain(domain)?.did === did;
   }
 
-  #refusedStanding(standing: Standing): Refused | undefined {
-    if (!refusedStates.has(standing.state)) return undefined;
-    const until = standing.until === null ? '' : ` Until ${new Date(standing.until).toISOString()}.`;
-    return refuse(
-      'MEMBER_SUSPENDED',
-      `${standing.state}: ${standing.reason ?? 'no reason was recorded'}.${until}`,
-    );
+  #isSimulator(address: string): boolean {
+    return address.endsWith(`@${this.#simulatorDomain}`);
   }
 }
 
-/** The domains of whatever looks like an address in a display name, as a reader would see it. */
-function domainsShownIn(text: string): string[] {
-  // NFKC turns look-alikes of `@` and `.` into themselves; format characters are invisible.
-  const shown = decodeWords(text)
-    .normalize('NFKC')
-    .replace(/\p{Cf}/gu, '');
-  const matches = shown.matchAll(/@([\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)+)/gu);
-  return [...matches].flatMap(([, domain]) => normalizeDomain(domain!) ?? []);
+function isSimulated(address: string): boolean {
+  const name = address.slice(0, address.lastIndexOf('@')).toLowerCase();
+  return (simulatorNames as readonly string[]).includes(name);
+}
+
+function refusedStanding(standing: Standing): Refused | undefined {
+  const code = refusedStates.get(standing.state);
+  if (code === undefined) return undefined;
+  const until = standing.until === null ? '' : ` Until ${new Date(standing.until).toISOString()}.`;
+  return refuse(code, `${standing.state}: ${standing.reason ?? 'no reason was recorded'}.${until}`);
+}
+
+const suppressionReasons = {
+  unsubscribe: 'unsubscribed from your mail',
+  bounce: 'does not exist, as an earlier bounce said',
+  complaint: 'complained about your mail',
+  manual: "is on the list by your own or an operator's act",
+};
+
+function refuseSuppressed(reason: keyof typeof suppressionReasons, address: string): Refused {
+  return refuse('RECIPIENT_SUPPRESSED', `${address} ${suppressionReasons[reason]}.`);
 }
 
 /** Warming is counted by domain, a tier by member. */
-function capOf({ did, tier, caps }: Standing, domain: string): Cap {
+export function capOf({ did, tier, caps }: Standing, domain: string): Cap {
   return { scope: tier === 'warming' ? `domain:${domain}` : did, ...caps };
 }
 
@@ -163,6 +260,6 @@ function beyondAscii(header: Buffer, smtpUtf8: boolean): string | undefined {
   return isUtf8(header) ? undefined : 'The header is not UTF-8.';
 }
 
-function refuse(code: Parameters<typeof problem>[0], detail?: string): Refused {
+function refuse(code: ErrorCode, detail?: string): Refused {
   return { kind: 'refused', problem: problem(code, detail) };
 }

@@ -7,7 +7,8 @@ export class ByteBudget {
   readonly #limit: number;
   #used = 0;
 
-  constructor(limit: number) {
+  /** @param limit octets; as much again is in memory while a message is put together */
+  constructor(limit = 64 * 1024 * 1024) {
     this.#limit = limit;
   }
 

@@ -48,9 +48,12 @@ const atMostOnce = [
   'content-transfer-encoding',
 ];
 
-/** @param bytes a whole message with CR LF line ends, as between DATA and the final dot */
-export function parseMessage(bytes: Buffer): Parsed {
-  const line = strayOctetLine(bytes);
+/**
+ * @param bytes a whole message with CR LF line ends, as between DATA and the final dot
+ * @param o.isClean true when the octets were found to have no stray CR, LF or NUL as they came
+ */
+export function parseMessage(bytes: Buffer, o: { isClean?: boolean | undefined } = {}): Parsed {
+  const line = o.isClean ? 0 : strayOctetLine(bytes);
   if (line) return fault(`Line ${line} has a CR or LF that is not part of a CR LF pair, or a NUL.`);
   const fields: HeaderField[] = [];
   let at = 0;

@@ -5,19 +5,20 @@
  * can make one. At most 64 octets before the `@` (RFC 5321 §4.5.3.1.1), and case does not matter, since
  * some servers on the way change it.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 
 const tagBytes = 10;
 const shape = /^b-([0-9a-v]{16}\.[1-9]\d{0,5})-([0-9a-f]{20})$/;
 
 export class ReturnPaths {
-  readonly #key: Buffer;
+  /** A KeyObject: made of octets for each call, the key would cost more than the HMAC. */
+  readonly #key: KeyObject;
   readonly #poolDomain: string;
 
   /** @param key verp.key, at least 16 random bytes */
   constructor(o: { key: Buffer; poolDomain: string }) {
     if (o.key.length < 16) throw new RangeError('a VERP key has at least 16 bytes');
-    this.#key = o.key;
+    this.#key = createSecretKey(o.key);
     this.#poolDomain = o.poolDomain;
   }
 

@@ -53,6 +53,12 @@ const shards = [
 const base = [
   'From: "Reef" <a@reef.test>\r\nTo: b@dest.test\r\nSubject: x\r\n\r\nbody\r\n.dot\r\n',
   'From: a@reef.test\r\nBcc: c@dest.test\r\nX-Long: a\r\n b\r\n\tc\r\nMIME-Version: 1.0\r\n\r\n',
+  // Malformed MIME is the member's own: it leaves as it came.
+  [
+    'From: a@reef.test\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n',
+    'Content-Type: text/plain; charset="\r\n\tutf-8"\r\nContent-Transfer-Encoding: base64\r\n\r\n!!!=\r\n--b\r\n',
+    'Content-Type: message/rfc822\r\n\r\nFrom: x@evil.test\r\n\r\n--b--x\r\n--B--\r\n.\r\n',
+  ].join(''),
   '',
 ];
 

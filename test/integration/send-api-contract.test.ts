@@ -2,18 +2,14 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, type TestContext, test } from 'node:test';
-import fastify from 'fastify';
 import { ByteBudget } from '../../node/relay/byte-budget.ts';
-import { sendApi } from '../../node/relay/send-api.ts';
 import { until } from '../until.ts';
-import { openWorld, orchard, reef, type World, type WorldOptions } from './submission-world.ts';
+import { openApiWorld } from './api-world.ts';
+import { orchard, reef, type WorldOptions } from './submission-world.ts';
 
-const world = await openWorld();
-const api = await openApi(world);
-after(async () => {
-  await api.close();
-  await world.close();
-});
+const world = await openApiWorld();
+const { queuedAs } = world;
+after(() => world.close());
 
 const mail = { from: 'a@reef.test', to: 'b@dest.test', subject: 'hello', text: 'body' };
 
@@ -101,7 +97,14 @@ const requests: [name: string, body: unknown, status: number, code: string, text
   ['a wrong type', { ...mail, to: 7 }, 400, 'INVALID_REQUEST', /to/],
   ['no subject', { ...mail, subject: undefined }, 400, 'INVALID_REQUEST', /subject/],
   ['neither text nor html', { ...mail, text: undefined }, 400, 'INVALID_REQUEST', /text or html/],
-  ['an unknown field', { ...mail, cc: 'c@dest.test' }, 400, 'INVALID_REQUEST', /cc/],
+  ['an unknown field', { ...mail, colour: 'red' }, 400, 'INVALID_REQUEST', /"colour"/],
+  [
+    'an unknown field inside',
+    { ...mail, attachments: [{ filename: 'a', content: '', path: '/etc/passwd' }] },
+    400,
+    'INVALID_REQUEST',
+    /attachments\.0: .*"path"/,
+  ],
   ['an unknown category', { ...mail, category: 'spam' }, 400, 'INVALID_REQUEST', /category/],
   [
     'a line break in the subject',
@@ -132,6 +135,13 @@ const requests: [name: string, body: unknown, status: number, code: string, text
     'INVALID_REQUEST',
     /reserved/,
   ],
+  [
+    'a field twice that may stand once',
+    { ...mail, headers: { References: '<a@b.test>', references: '<c@d.test>' } },
+    400,
+    'INVALID_MESSAGE',
+    /references/,
+  ],
   ['only malformed recipients', { ...mail, to: 'nonsense' }, 400, 'INVALID_RECIPIENT', /./],
   [
     '101 recipients',
@@ -143,7 +153,7 @@ const requests: [name: string, body: unknown, status: number, code: string, text
   ['a body that is no object', [mail], 400, 'INVALID_REQUEST', /./],
   ['a body that is no JSON', '{', 400, 'INVALID_REQUEST', /./],
   ['no body', '', 400, 'INVALID_REQUEST', /./],
-  ['more than 1 MiB', { ...mail, text: 'x'.repeat(1024 * 1024) }, 413, 'MESSAGE_TOO_LARGE', /1 MiB/],
+  ['more than 10 MiB', { ...mail, text: 'x'.repeat(10 * 1024 * 1024) }, 413, 'MESSAGE_TOO_LARGE', /10 MiB/],
 ];
 for (const [name, body, status, code, text] of requests) {
   test(`${name} is ${status} ${code}`, async () => {
@@ -193,6 +203,13 @@ for (const [name, headers, status, code] of credentials) {
   });
 }
 
+for (const did of [orchard, 'did:plc:nobody']) {
+  test(`another DID in the address than in the header is 403 DID_MISMATCH (${did})`, async () => {
+    const answer = await post(mail, reefHeaders(), `/v1/send?did=${did}`);
+    assert.deepEqual([answer.status, answer.body.code], [403, 'DID_MISMATCH']);
+  });
+}
+
 test('the DID may stand in the address', async () => {
   const headers = { authorization: `Bearer ${world.reefKey}` };
   assert.equal((await post(mail, headers, `/v1/send?did=${encodeURIComponent(reef)}`)).status, 200);
@@ -206,9 +223,15 @@ test('an error has `error` for people and `code` for programs', async () => {
 const troubles: [name: string, options: WorldOptions, status: number, code: string][] = [
   [
     'a cap that is reached',
-    { caps: { warmingDays: 14, warming: [{ untilDay: 14, perHour: 0, perDay: 0 }], tiers: {} } },
+    { caps: { warmingDays: 0, warming: [], tiers: { standard: { perHour: 0, perDay: 0 } } } },
     429,
     'RATE_LIMITED',
+  ],
+  [
+    'a queue that is full',
+    { queue: () => ({ accept: async () => ({ kind: 'queue-full', whose: 'all' }) }) },
+    503,
+    'QUEUE_FULL',
   ],
   [
     'a spool that fails',
@@ -231,14 +254,12 @@ const troubles: [name: string, options: WorldOptions, status: number, code: stri
 ];
 for (const [name, options, status, code] of troubles) {
   test(`${name} is ${status} ${code}`, async () => {
-    const other = await openWorld(options);
-    const otherApi = await openApi(other);
+    const other = await openApiWorld(options);
     try {
-      const answer = await post(mail, reefHeaders(other), '/v1/send', otherApi);
+      const answer = await other.call('POST', '/v1/send', { body: mail });
       assert.deepEqual([answer.status, answer.body.code], [status, code]);
-      assert.doesNotMatch(JSON.stringify(answer.body), /secret detail/);
+      assert.doesNotMatch(answer.text, /secret detail/);
     } finally {
-      await otherApi.close();
       await other.close();
     }
   });
@@ -252,18 +273,92 @@ test('a suspended member is 403 MEMBER_SUSPENDED with the reason', async () => {
   assert.match(body.error, /report 7/);
 });
 
+test('a member on hold is 503 MEMBER_HELD, to be tried again', async () => {
+  world.db.exec(`UPDATE member SET state = 'held', state_reason = 'too many bounces' WHERE did = '${reef}'`);
+  const { status, body } = await post(mail);
+  world.db.exec(`UPDATE member SET state = 'active' WHERE did = '${reef}'`);
+  assert.deepEqual([status, body.code], [503, 'MEMBER_HELD']);
+  assert.match(body.error, /too many bounces/);
+});
+
+test('a suppressed recipient is in `rejected`, with the reason, and the others are accepted', async () => {
+  world.suppressions.add({
+    did: reef,
+    address: 'gone@dest.test',
+    reason: 'bounce',
+    evidence: '550 no such user',
+  });
+  const { status, body } = await post({ ...mail, to: ['b@dest.test', 'Gone@dest.test'] });
+  assert.equal(status, 200, JSON.stringify(body));
+  assert.deepEqual(
+    body.accepted.map((one: { recipient: string }) => one.recipient),
+    ['b@dest.test'],
+  );
+  assert.equal(body.rejected.length, 1);
+  assert.equal(body.rejected[0].recipient, 'Gone@dest.test');
+  assert.equal(body.rejected[0].code, 'RECIPIENT_SUPPRESSED');
+  assert.equal((await queuedAs(body.accepted[0].messageId)).length, 1);
+});
+
+test('where every recipient is suppressed, it is 403 RECIPIENT_SUPPRESSED with the same list', async () => {
+  for (const address of ['gone@dest.test', 'never@dest.test'])
+    world.suppressions.add({ did: reef, address, reason: 'complaint', evidence: 'ARF' });
+  const before = (await world.accepted()).length;
+  const { status, body } = await post({ ...mail, to: ['gone@dest.test', 'never@dest.test', 'nonsense'] });
+  assert.deepEqual([status, body.code], [403, 'RECIPIENT_SUPPRESSED']);
+  assert.deepEqual(
+    body.rejected.map(({ recipient, code }: { recipient: string; code: string }) => [recipient, code]),
+    [
+      ['nonsense', 'INVALID_RECIPIENT'],
+      ['gone@dest.test', 'RECIPIENT_SUPPRESSED'],
+      ['never@dest.test', 'RECIPIENT_SUPPRESSED'],
+    ],
+  );
+  assert.equal((await world.accepted()).length, before);
+});
+
+test('one who unsubscribed gets no bulk mail, and still gets a login link', async () => {
+  world.suppressions.add({
+    did: reef,
+    address: 'left@dest.test',
+    reason: 'unsubscribe',
+    evidence: 'the link',
+  });
+  const to = ['b@dest.test', 'left@dest.test'];
+  const bulk = await post({ ...mail, to });
+  assert.deepEqual(
+    bulk.body.rejected.map(({ recipient, code }: { recipient: string; code: string }) => [recipient, code]),
+    [['left@dest.test', 'RECIPIENT_SUPPRESSED']],
+  );
+  const exempt = await post({ ...mail, to, category: 'login-link' });
+  assert.deepEqual([exempt.status, exempt.body.accepted.length, exempt.body.rejected], [200, 2, []]);
+});
+
+test('the simulator has four recipients, and others are malformed', async () => {
+  const to = ['delivered@simulator.harbor.test', 'someone@simulator.harbor.test'];
+  const { status, body } = await post({ ...mail, to });
+  assert.equal(status, 200);
+  assert.deepEqual(
+    body.rejected.map(({ recipient, code }: { recipient: string; code: string }) => [recipient, code]),
+    [['someone@simulator.harbor.test', 'INVALID_RECIPIENT']],
+  );
+  const [claim] = await queuedAs(body.accepted[0].messageId);
+  assert.equal(claim!.simulated, true);
+});
+
+test('another member’s suppression is not ours', async () => {
+  world.suppressions.add({ did: orchard, address: 'free@dest.test', reason: 'bounce', evidence: 'x' });
+  assert.equal((await post({ ...mail, to: 'free@dest.test' })).status, 200);
+});
+
 /** A budget with room for two requests of 1000 octets, and the API on a port. */
 async function openTightApi(t: TestContext, queue?: WorldOptions['queue']) {
-  const here = await openWorld(queue ? { queue } : {});
   const budget = new ByteBudget(2_500);
-  const app = await openApi(here, budget);
-  const origin = await app.listen({ host: '127.0.0.1', port: 0 });
-  t.after(async () => {
-    await app.close();
-    await here.close();
-  });
+  const here = await openApiWorld({ budget, ...(queue && { queue }) });
+  const origin = await here.app.listen({ host: '127.0.0.1', port: 0 });
+  t.after(() => here.close());
   const body = JSON.stringify({ ...mail, text: 'x'.repeat(900) }).padEnd(1_000);
-  const headers = { 'content-type': 'application/json', ...reefHeaders(here) };
+  const headers = { 'content-type': 'application/json', ...here.login };
   const request = async (o: RequestInit & { duplex?: 'half' } = {}) => {
     const answer = await fetch(`${origin}/v1/send`, { method: 'POST', headers, body, ...o });
     return { status: answer.status, code: ((await answer.json()) as { code?: string }).code };
@@ -318,28 +413,10 @@ function fits(budget: ByteBudget, octets: number): boolean {
   return release !== undefined;
 }
 
-async function openApi(of: World, budget = new ByteBudget(64 * 1024 * 1024)) {
-  const app = fastify();
-  const { authenticator, intake, now, log } = of;
-  await app.register(sendApi({ authenticator, intake, budget, now, log }));
-  return app;
+function reefHeaders(): Record<string, string> {
+  return { ...world.login };
 }
 
-function reefHeaders(of: World): Record<string, string> {
-  return { 'x-atmos-did': reef, authorization: `Bearer ${of.reefKey}` };
-}
-
-async function post(body: unknown, headers = reefHeaders(world), url = '/v1/send', to = api) {
-  const payload = typeof body === 'string' ? body : JSON.stringify(body);
-  const answer = await to.inject({
-    method: 'POST',
-    url,
-    payload,
-    headers: { 'content-type': 'application/json', ...headers },
-  });
-  return { status: answer.statusCode, body: JSON.parse(answer.body) };
-}
-
-async function queuedAs(messageId: string) {
-  return (await world.accepted()).filter(({ queueId }) => queueId === messageId);
+function post(body: unknown, as: object = world.login, url = '/v1/send') {
+  return world.call('POST', url, { body, as });
 }

@@ -1,6 +1,6 @@
 /** An SMTP client that sends exactly what it is told, byte for byte, and hands back whole replies. */
 import { connect, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 
 export class Dialogue {
   #socket: Socket;
@@ -15,10 +15,15 @@ export class Dialogue {
 
   /** @returns the dialogue behind the greeting */
   static async open(o: { host: string; port: number }, tls = false): Promise<Dialogue> {
-    const socket = tls ? connectTls({ ...o, rejectUnauthorized: false }) : connect(o);
-    const dialogue = new Dialogue(socket);
-    await dialogue.reply();
-    return dialogue;
+    return (await Dialogue.greeting(o, tls)).dialogue;
+  }
+
+  static async greeting(
+    o: { host: string; port: number },
+    tls = false,
+  ): Promise<{ dialogue: Dialogue; greeting: string }> {
+    const dialogue = new Dialogue(tls ? connectTls({ ...o, rejectUnauthorized: false }) : connect(o));
+    return { dialogue, greeting: await dialogue.reply() };
   }
 
   /** @returns the dialogue under TLS, EHLO said, and logged in where a login is given */
@@ -40,6 +45,19 @@ export class Dialogue {
     this.#socket = connectTls({ socket: this.#socket, rejectUnauthorized: false });
     this.#attach();
     await new Promise((resolve) => this.#socket.once('secureConnect', resolve));
+  }
+
+  /** Behind a load balancer. @param header what it says of the client; @returns the dialogue behind the greeting */
+  static async proxied(
+    o: { host: string; port: number },
+    header: string | Buffer,
+    tls = false,
+  ): Promise<Dialogue> {
+    const raw = connect(o);
+    raw.write(header);
+    const dialogue = new Dialogue(tls ? connectTls({ socket: raw, rejectUnauthorized: false }) : raw);
+    await dialogue.reply();
+    return dialogue;
   }
 
   /** One command, one reply. */
@@ -78,6 +96,11 @@ export class Dialogue {
   /** Resolves when the server has hung up; replies before that are dropped. */
   async hungUp(): Promise<void> {
     while (!this.#ended) await this.reply();
+  }
+
+  /** What the server showed in the TLS handshake. */
+  get certificate(): Buffer {
+    return (this.#socket as TLSSocket).getPeerCertificate().raw;
   }
 
   close(): void {

@@ -271,3 +271,32 @@ inWorld('a key that is revoked in the middle of a transaction sends nothing', {}
   assert.deepEqual(await world.accepted(), []);
   dialogue.close();
 });
+
+const isSigning = Promise.withResolvers<void>();
+const watchedSigner: WorldOptions['signer'] = (signer) => ({
+  sign: (o) => {
+    isSigning.resolve();
+    return signer.sign(o);
+  },
+});
+inWorld(
+  'while 10 MB to 30 recipients are signed and stored, other sessions are served',
+  { signer: watchedSigner },
+  async (world) => {
+    const [other, busy] = [await loggedIn(world), await loggedIn(world)];
+    await busy.say('MAIL FROM:<a@reef.test>');
+    for (let n = 0; n < 30; n++) await busy.say(`RCPT TO:<b${n}@dest.test>`);
+    let isTaken = false;
+    const taken = busy.data(`${plain}${`${'x'.repeat(76)}\r\n`.repeat(134_000)}`).then((reply) => {
+      isTaken = true;
+      return reply;
+    });
+    await isSigning.promise;
+    let served = 0;
+    for (; !isTaken; served++) assert.match(await other.say('NOOP'), /^250/);
+    assert.match(await taken, queued);
+    assert.ok(served > 5, `only ${served} commands of others were answered meanwhile`);
+    assert.equal((await world.accepted()).length, 30);
+    for (const dialogue of [other, busy]) dialogue.close();
+  },
+);

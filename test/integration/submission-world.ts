@@ -14,16 +14,20 @@ import { generate } from 'selfsigned';
 import { openDatabase } from '../../appview/database.ts';
 import { ensureKeys } from '../../node/cooperative/keys.ts';
 import { type CapsPolicy, standings } from '../../node/enforcement/standing.ts';
-import { Authenticator } from '../../node/members/authenticate.ts';
+import { Authenticator, type AuthenticatorOptions } from '../../node/members/authenticate.ts';
 import { Members } from '../../node/members/members.ts';
 import { Seal } from '../../node/members/seal.ts';
+import { Suppressions } from '../../node/members/suppressions.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
 import { Admission } from '../../node/relay/admission.ts';
+import { AdmissionMemory, commitsOf, rememberAll } from '../../node/relay/admission-memory.ts';
 import { ByteBudget } from '../../node/relay/byte-budget.ts';
-import { Intake, type MessageSigner, type Queue } from '../../node/relay/intake.ts';
+import { ConnectionCaps } from '../../node/relay/connection-caps.ts';
+import { Intake, type IntakeOptions, type MessageSigner, type Queue } from '../../node/relay/intake.ts';
 import { ReturnPaths } from '../../node/relay/return-path.ts';
 import { Signer, type SigningKey } from '../../node/relay/signing.ts';
 import { type SubmissionLimits, SubmissionServer } from '../../node/relay/submission.ts';
+import { UnsubscribeLinks } from '../../node/relay/unsubscribe-links.ts';
 import { Spool } from '../../node/spool/spool.ts';
 
 export const reef = 'did:plc:reefreefreefreefreefreef';
@@ -37,12 +41,19 @@ export type WorldOptions = {
   caps?: CapsPolicy;
   limits?: Partial<SubmissionLimits>;
   memoryBytes?: number;
+  /** Connections at once. */
+  connections?: ConstructorParameters<typeof ConnectionCaps>[0];
+  proxies?: string[];
+  /** Wrong logins are answered at once unless a test says otherwise. */
+  auth?: Partial<Pick<AuthenticatorOptions, 'throttle' | 'wait' | 'authFailed'>>;
+  exemptPerRecipient?: number;
+  intake?: Partial<Pick<IntakeOptions, 'bounceNotice' | 'attempted'>>;
   /** In place of the real ones, to see what happens when they fail. */
   queue?: (spool: Spool) => Queue;
   signer?: (signer: Signer) => MessageSigner;
 };
 
-const wideOpen: CapsPolicy = {
+export const wideOpen: CapsPolicy = {
   warmingDays: 0,
   warming: [],
   tiers: { standard: { perHour: 100_000, perDay: 100_000 } },
@@ -79,26 +90,44 @@ export async function openWorld(o: WorldOptions = {}) {
     algorithm: 'rsa',
     privateKey: keys.pool.privateKey,
   };
-  const signer = new Signer({ memberKeys: (domain) => members.dkimKeys(domain), poolKey, now });
+  const signer = Signer.start({
+    memberKeys: (domain) => members.dkimKeys(domain),
+    ...{ poolKey, now, log, expireMs: 4 * 86_400_000 },
+  });
+  const suppressions = new Suppressions({ db, now });
+  const commits = commitsOf(join(dir, 'node.db'));
+  const remembered = rememberAll(new AdmissionMemory({ version: commits.version }), {
+    ...{ members, suppressions, standingOf: standings({ db, policy: o.caps ?? wideOpen, now }) },
+  });
+  const { directory, credentials, standingOf } = remembered;
+  const links = new UnsubscribeLinks({ key: randomBytes(32), publicUrl: 'https://harbor.test' });
   const intake = new Intake({
     admission: new Admission({
-      directory: members,
-      standingOf: standings({ db, policy: o.caps ?? wideOpen, now }),
+      ...{ directory, standingOf, suppressions: remembered.suppressions, poolDomain },
+      ...(o.exemptPerRecipient !== undefined && { exemptPerRecipient: o.exemptPerRecipient }),
     }),
+    unsubscribeLink: (of) => links.of(of),
+    bounceNotice: async () => undefined,
     signer: o.signer?.(signer) ?? signer,
     queue: o.queue?.(spool) ?? spool,
     returnPaths: new ReturnPaths({ key: keys.verp, poolDomain }),
     hostname: poolDomain,
     ...{ poolDomain, now, log, count },
+    ...o.intake,
   });
-  const authenticator = new Authenticator({ credentials: members, now, count, bcryptCost: 4 });
+  const authenticator = new Authenticator({
+    ...{ credentials, now, count, bcryptCost: 4 },
+    ...{ wait: async () => undefined, ...o.auth },
+  });
+  const caps = new ConnectionCaps(o.connections);
+  const budget = new ByteBudget(o.memoryBytes ?? 64 * 1024 * 1024);
   const listener = (implicitTls: boolean) =>
     new SubmissionServer({
       listen: { host: '127.0.0.1', port: 0 },
       hostname: poolDomain,
-      budget: new ByteBudget(o.memoryBytes ?? 64 * 1024 * 1024),
       limits: o.limits ?? {},
-      ...{ implicitTls, certificate, authenticator, intake, log, count },
+      proxies: o.proxies ?? [],
+      ...{ implicitTls, certificate, authenticator, intake, budget, caps, log, count },
     });
   const servers = [listener(false), listener(true)] as const;
   const [starttls, implicit] = [await servers[0].start(), await servers[1].start()];
@@ -115,7 +144,7 @@ export async function openWorld(o: WorldOptions = {}) {
 
   return {
     ...{ dir, db, members, spool, intake, authenticator, counted, servers, starttls, implicit, client },
-    ...{ reefKey, orchardKey, log, now, keys },
+    ...{ reefKey, orchardKey, log, now, keys, signer, suppressions, certificate, budget, caps },
 
     /** As Reef. */
     send: async (mail: SendMailOptions) => {
@@ -129,7 +158,7 @@ export async function openWorld(o: WorldOptions = {}) {
 
     /** Every recipient in the spool, with the message as it would leave. */
     accepted: async () => {
-      const claims = await spool.due(1000, now() + 1);
+      const claims = await spool.due({ limit: 1000, now: now() + 1, exceptSites: [], exceptMembers: [] });
       const whole = claims.map(async (claim) => {
         const body = (await spool.body(claim.queueId))!;
         return { ...claim, body, message: Buffer.concat([claim.signatures, claim.prefix, body]) };
@@ -141,6 +170,8 @@ export async function openWorld(o: WorldOptions = {}) {
     close: async () => {
       await Promise.all(servers.map((server) => server.stop()));
       await spool.close();
+      await signer.close();
+      commits.close();
       db.close();
       rmSync(dir, { recursive: true, force: true });
     },

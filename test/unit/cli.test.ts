@@ -100,10 +100,10 @@ for (const [name, request, says] of refusals) {
   });
 }
 
-test('a forward-to is unconfirmed by an operator, and confirmed at once only where no mail leaves', async () => {
+test('a forward-to is never confirmed by an operator: the running node must mail the link', async () => {
   const { file } = await initialised();
   await enrolMember(file, { did, domains: ['reef.example'], relay: true });
-  assert.equal(await setForwardTo(file, 'reef.example', 'me@else.example'), false);
+  await assert.rejects(setForwardTo(file, 'reef.example', 'me@else.example'), /no node runs/);
   const { db, members } = await openMembership(readConfig(file), Date.now);
   assert.equal(members.confirmedForwardTo('reef.example'), undefined);
   db.close();

@@ -36,7 +36,7 @@ test('a small file is completed with defaults, absolute paths and milliseconds',
   assert.equal(config.stateDir, '/etc/atmos/state');
   assert.equal(config.labeler.reverifyInterval, 12 * 3_600_000);
   assert.deepEqual(config.listen.submission, { host: '0.0.0.0', port: 587 });
-  assert.deepEqual(config.caps.warming[0], { untilDay: 7, perHour: 5, perDay: 50 });
+  assert.deepEqual(config.caps.warming[0], { untilDay: 7, perHour: 5, perDay: 50, burst: 10 });
   assert.equal(config.delivery.tls, 'required');
 });
 

@@ -2,19 +2,30 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { openDatabase } from '../../appview/database.ts';
-import { Authenticator, type AuthenticatorOptions } from '../../node/members/authenticate.ts';
+import {
+  Authenticator,
+  type AuthenticatorOptions,
+  type FailedLogin,
+} from '../../node/members/authenticate.ts';
 import { Members } from '../../node/members/members.ts';
 import { Seal } from '../../node/members/seal.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
 
 const reef = 'did:plc:reef';
 
-type Options = Partial<Pick<AuthenticatorOptions, 'concurrency' | 'maxWaiting' | 'bcryptCost' | 'verify'>>;
+type Options = Partial<
+  Pick<
+    AuthenticatorOptions,
+    'concurrency' | 'maxWaiting' | 'bcryptCost' | 'verify' | 'throttle' | 'maxDelayed' | 'wait'
+  >
+>;
 
 async function setUp(o: Options = {}) {
   const bcryptCost = o.bcryptCost ?? 4;
   let clock = 1_000_000;
   const counted: string[] = [];
+  const waited: number[] = [];
+  const reported: FailedLogin[] = [];
   const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
   const members = new Members({
     db,
@@ -31,12 +42,14 @@ async function setUp(o: Options = {}) {
     now: () => clock,
     count: (what, reason) => counted.push(`${what} ${reason}`),
     bcryptCost,
+    wait: async (ms) => void waited.push(ms),
+    authFailed: (failed) => reported.push(failed),
     ...o,
   });
   const advance = (ms: number): void => {
     clock += ms;
   };
-  return { members, authenticator, id, key, counted, advance };
+  return { members, authenticator, id, key, counted, waited, reported, advance };
 }
 
 test('DID and handle are the same user, in any case and with @', async () => {
@@ -153,4 +166,77 @@ test('whoever knows the id of a key cannot fill the lane of the others with wron
   assert.equal((await authenticator.authenticate(reef, other)).kind, 'authenticated');
   const kinds = (await Promise.all(guesses)).map(({ kind }) => kind);
   assert.ok(kinds.includes('busy') && kinds.includes('failed') && !kinds.includes('authenticated'));
+});
+
+const home = '192.0.2.1';
+
+test('each further wrong login is answered later, of the address or of the account; typing errors are not', async () => {
+  const { authenticator, waited, key } = await setUp();
+  const wrong = `${key.slice(0, -4)}aaaa`;
+  for (let n = 0; n < 5; n++) await authenticator.authenticate(reef, wrong, home);
+  assert.deepEqual(waited, [250, 500, 1000]);
+  // Another address, the same account.
+  await authenticator.authenticate(reef, wrong, '198.51.100.7');
+  assert.deepEqual(waited.splice(0), [250, 500, 1000, 2000]);
+  // The same address, another account.
+  await authenticator.authenticate('orchard.test', 'nonsense', home);
+  assert.deepEqual(waited.splice(0), [2000]);
+  // Neither.
+  await authenticator.authenticate('kelp.test', 'nonsense', '203.0.113.9');
+  assert.deepEqual(waited, []);
+});
+
+test('a right key is never kept waiting, whoever guesses at its account, and from the same address', async () => {
+  const { authenticator, waited, key } = await setUp({ throttle: { blockAfter: 5 } });
+  assert.equal((await authenticator.authenticate(reef, key, home)).kind, 'authenticated');
+  for (let n = 0; n < 40; n++) await authenticator.authenticate(reef, `${key.slice(0, -4)}aaaa`, home);
+  waited.length = 0;
+  assert.equal((await authenticator.authenticate(reef, key, home)).kind, 'authenticated');
+  assert.equal((await authenticator.authenticate(reef, key, '198.51.100.7')).kind, 'authenticated');
+  assert.deepEqual(waited, []);
+});
+
+test('an address that goes on guessing is refused unseen, until half of it is forgotten; an account never', async () => {
+  let checks = 0;
+  const verify = async () => {
+    checks += 1;
+    return false;
+  };
+  const { authenticator, key, advance } = await setUp({
+    verify,
+    throttle: { blockAfter: 10, forgetMs: 60_000 },
+  });
+  const guess = (address: string) => authenticator.authenticate(reef, `${key.slice(0, -4)}aaaa`, address);
+  for (let n = 0; n < 10; n++) assert.equal((await guess('2001:db8:1:2::5')).kind, 'failed');
+  assert.equal(checks, 10);
+  assert.equal((await guess('2001:db8:1:2:ffff::9')).kind, 'throttled', 'the same /64');
+  assert.equal(checks, 10);
+  assert.equal((await guess('2001:db8:1:3::5')).kind, 'failed', 'another one');
+  advance(4 * 60_000);
+  assert.equal((await guess('2001:db8:1:2::5')).kind, 'throttled');
+  advance(60_000);
+  assert.equal((await guess('2001:db8:1:2::5')).kind, 'failed');
+});
+
+test('answers that are kept back are bounded', async () => {
+  const { authenticator } = await setUp({
+    ...{ throttle: { delayMs: 1 }, maxDelayed: 2, wait: () => new Promise(() => undefined) },
+    verify: async () => false,
+  });
+  for (let n = 0; n < 2; n++) await authenticator.authenticate(reef, 'nonsense', home);
+  for (let n = 0; n < 2; n++) void authenticator.authenticate(reef, 'nonsense', home);
+  await new Promise(setImmediate);
+  assert.equal((await authenticator.authenticate(reef, 'nonsense', home)).kind, 'busy');
+});
+
+test('a wrong login is reported with its address and name, and never with what may be a secret', async () => {
+  const { authenticator, reported, key } = await setUp();
+  await authenticator.authenticate('@Reef.test', `${key.slice(0, -4)}aaaa`, home);
+  await authenticator.authenticate(key, 'x', home);
+  await authenticator.authenticate('did:plc:nobody', key);
+  assert.deepEqual(reported, [
+    { address: home, user: '@Reef.test', did: reef },
+    { address: home, user: '', did: undefined },
+    { address: undefined, user: 'did:plc:nobody', did: reef },
+  ]);
 });
