@@ -50,7 +50,16 @@ const did = () =>
 
 const port = () => z.int().min(1).max(65535);
 const cap = () => z.int().min(1).max(1e9);
-const caps = () => z.strictObject({ perHour: cap(), perDay: cap() });
+const caps = () => z.strictObject({ perHour: cap(), perDay: cap(), burst: cap().optional() });
+const quota = (messages: number, bytes: number) =>
+  z
+    .strictObject({
+      messages: hinted(cap(), 'messages that wait', String(messages)).default(messages),
+      bytes: hinted(z.int().min(1024), 'octets of them', String(bytes)).default(bytes),
+    })
+    .prefault({});
+const mib = 1024 * 1024;
+const address = () => z.string().refine((text) => isIP(text) !== 0, 'is not an IP address');
 
 /** The file as written; config.ts adds what follows from several keys together. */
 export const schema = z.strictObject({
@@ -84,6 +93,11 @@ export const schema = z.strictObject({
       inbound: hinted(hostPort(), 'SMTP from other servers', '"0.0.0.0:25"').prefault('0.0.0.0:25'),
       dns: hinted(hostPort(), 'DNS over UDP and TCP', '"0.0.0.0:53"').prefault('0.0.0.0:53'),
       metrics: hinted(hostPort(), 'Prometheus; off when left out', '"127.0.0.1:9464"').optional(),
+      operator: hinted(
+        hostPort(),
+        "the operator's pages, not for the public; off when left out",
+        '"127.0.0.1:8090"',
+      ).optional(),
     })
     .prefault({}),
   tls: z
@@ -105,6 +119,11 @@ export const schema = z.strictObject({
         'recursive DNS servers that validate DNSSEC, best on this machine',
         '["127.0.0.1:53"]',
       ).prefault(['127.0.0.1:53']),
+      resolversValidate: hinted(
+        z.boolean(),
+        'false where they do not check DNSSEC, or the way to them is not safe: DANE is then not used',
+        'true',
+      ).default(true),
     })
     .prefault({}),
   firehose: hinted(
@@ -152,6 +171,46 @@ export const schema = z.strictObject({
         'must the destination offer TLS?',
         '"required"',
       ).default('required'),
+      tlsExceptions: hinted(
+        z.record(domain(), z.enum(['required', 'opportunistic'])),
+        'another TLS policy for single recipient domains',
+        '{ "old.example": "opportunistic" }',
+      ).default({}),
+      sources: hinted(
+        z.array(z.strictObject({ address: address(), warm: z.boolean().default(false) })).max(64),
+        'the addresses that this machine sends from; a new one starts slowly unless it is called warm',
+        '[{ "address": "192.0.2.1", "warm": true }]',
+      ).default([]),
+      sourceWarming: hinted(
+        z.array(cap()).min(1).max(90),
+        'messages a day to each provider on the first days of a new source address',
+        '[50, 100, 200, 400, 800]',
+      ).default([50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 102_400]),
+      connections: hinted(z.int().min(1).max(10_000), 'connections to other servers at once', '200').default(
+        200,
+      ),
+      connectionsPerSite: hinted(z.int().min(1).max(1000), 'of them to one MX site', '20').default(20),
+      messagesPerConnection: hinted(
+        z.int().min(1).max(10_000),
+        'messages over one connection',
+        '100',
+      ).default(100),
+      retryMinutes: hinted(
+        z.array(z.int().min(1).max(10_080)).min(1).max(100),
+        'minutes from one try to the next',
+        '[1, 5, 15, 30, 60]',
+      ).default([1, 5, 15, 30, 60]),
+      longTail: hinted(
+        duration(),
+        'after those tries, go on this often until the lifetime is over; left out: give up',
+        '"2h"',
+      ).optional(),
+      lifetime: hinted(duration(), 'when a message that was never delivered bounces', '"4d"').prefault('4d'),
+      delayNotice: hinted(
+        duration(),
+        'tell the member once that a message waits, after this long',
+        '"4h"',
+      ).optional(),
     })
     .prefault({}),
   labeler: z
@@ -168,18 +227,102 @@ export const schema = z.strictObject({
         14,
       ),
       warming: hinted(
-        z.array(z.strictObject({ untilDay: z.int().min(1).max(365), perHour: cap(), perDay: cap() })).max(16),
-        'the caps of those days',
-        '[{ "untilDay": 7, "perHour": 5, "perDay": 50 }]',
+        z.array(caps().extend({ untilDay: z.int().min(1).max(365) })).max(16),
+        'the caps of those days; `burst` is what unused time may save up for one moment',
+        '[{ "untilDay": 7, "perHour": 5, "perDay": 50, "burst": 10 }]',
       ).default([
-        { untilDay: 7, perHour: 5, perDay: 50 },
-        { untilDay: 14, perHour: 20, perDay: 200 },
+        { untilDay: 7, perHour: 5, perDay: 50, burst: 10 },
+        { untilDay: 14, perHour: 20, perDay: 200, burst: 40 },
       ]),
       tiers: hinted(
         z.record(z.string(), caps()),
         'caps after the warming days, by tier; `standard` must be there',
         '{ "standard": { "perHour": 200, "perDay": 2000 } }',
       ).default({ standard: { perHour: 200, perDay: 2000 }, trusted: { perHour: 1000, perDay: 10_000 } }),
+      exemptPerRecipient: hinted(
+        z.int().min(0).max(1000),
+        'login links and the like that one who unsubscribed still gets in a day',
+        '5',
+      ).default(5),
+    })
+    .prefault({}),
+  submission: z
+    .strictObject({
+      maxMessageBytes: hinted(
+        z
+          .int()
+          .min(64 * 1024)
+          .max(150 * mib),
+        'octets of one message',
+        '26214400',
+      ).default(25 * mib),
+      maxConnections: hinted(z.int().min(1).max(100_000), 'sessions of one port at once', '500').default(500),
+      perAddress: hinted(z.int().min(1).max(100_000), 'sessions of one client address at once', '50').default(
+        50,
+      ),
+      perMember: hinted(z.int().min(1).max(100_000), 'sessions of one member at once', '50').default(50),
+      proxies: hinted(
+        z.array(address()).max(64),
+        'load balancers that speak the PROXY protocol to us, and nobody else may',
+        '["10.0.0.2"]',
+      ).default([]),
+    })
+    .prefault({}),
+  queue: z
+    .strictObject({
+      all: quota(200_000, 10 * 1024 * mib),
+      perMember: quota(20_000, 1024 * mib),
+    })
+    .prefault({}),
+  signing: z
+    .strictObject({
+      expire: hinted(duration(), 'how long a signature is good (x=)', '"4d"').prefault('4d'),
+      rest: hinted(duration(), 'how long a signing thread waits for more before it ends', '"1m"').prefault(
+        '1m',
+      ),
+    })
+    .prefault({}),
+  operator: z
+    .strictObject({
+      email: hinted(
+        z.email(),
+        'who is told when something stops by itself',
+        '"postmaster@harbor.example"',
+      ).optional(),
+    })
+    .prefault({}),
+  guard: z
+    .strictObject({
+      enabled: hinted(
+        z.boolean(),
+        'hold and suspend on unmistakable signs, without waiting for a person',
+        'true',
+      ).default(true),
+      velocityFactor: hinted(z.number().min(1), 'times the hourly cap, attempted in 5 minutes', '3').default(
+        3,
+      ),
+      unknownUsers: hinted(z.int().min(1), 'recipients that do not exist within 10 minutes', '5').default(5),
+      unknownUsersShare: hinted(
+        z.number().min(0).max(1),
+        'and their share of what was sent then',
+        '0.2',
+      ).default(0.2),
+      invalidSends: hinted(
+        z.int().min(1),
+        'sends in an hour from which on the next figure counts',
+        '50',
+      ).default(50),
+      invalidShare: hinted(
+        z.number().min(0).max(1),
+        'share of invalid recipients that suspends',
+        '0.1',
+      ).default(0.1),
+      throttleFactor: hinted(
+        z.number().min(0.01).max(1),
+        'what is left of the caps of a throttled member',
+        '0.25',
+      ).default(0.25),
+      throttleFor: hinted(duration(), 'how long', '"24h"').prefault('24h'),
     })
     .prefault({}),
   listing: z

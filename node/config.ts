@@ -269,8 +269,14 @@ function beyondLoopback({ listen, network, firehose, publicUrl, labelerUrl }: Co
 
 /** Two listeners on one TCP port: the second would find it taken, by ourselves. */
 function sharedPorts({ listen, roles }: Config): Contradiction[] {
-  const usedBy = { web: true, inbound: roles.includes('inbound'), dns: roles.includes('dns'), metrics: true };
   const relay = roles.includes('relay');
+  const usedBy = {
+    web: true,
+    inbound: roles.includes('inbound'),
+    dns: roles.includes('dns'),
+    metrics: true,
+    operator: relay,
+  };
   const used = Object.entries(listen).filter(
     ([key, address]) =>
       address && ({ ...usedBy, submission: relay, submissions: relay } as Record<string, boolean>)[key],

@@ -19,16 +19,12 @@ import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Listing } from '../dnsbl/listing.ts';
 import { DnsServer } from '../dnsbl/server.ts';
 import { Zone } from '../dnsbl/zone.ts';
-import type { Config, HostPort, Role } from './config.ts';
+import type { Config, Role } from './config.ts';
 import { type Certificate, configuredCertificate, selfSignedCertificate } from './cooperative/certificate.ts';
+import { CertificateWatch } from './cooperative/certificate-watch.ts';
 import { declarer } from './cooperative/declarer.ts';
 import { didDocument } from './cooperative/did-document.ts';
-import { poolSelector } from './cooperative/dns-records.ts';
 import { registerDeclaration } from './cooperative/xrpc.ts';
-import { Deliverer } from './delivery/deliverer.ts';
-import { EventLog } from './enforcement/event-log.ts';
-import { outboxes } from './enforcement/events.ts';
-import { type StandingOf, standings } from './enforcement/standing.ts';
 import { RefuseAllListener } from './inbound/refuse-all.ts';
 import { domainChecks } from './labeler/checks.ts';
 import { IssuedLabels } from './labeler/issued-labels.ts';
@@ -37,24 +33,22 @@ import { ownLabelSource } from './labeler/own-source.ts';
 import { LabelerSchedule } from './labeler/schedule.ts';
 import { Verifications } from './labeler/verifications.ts';
 import { registerLabeler } from './labeler/xrpc.ts';
-import { Authenticator } from './members/authenticate.ts';
+import { named } from './listening.ts';
+import { type Mail, startMail } from './mail.ts';
 import { Metrics } from './metrics.ts';
-import { Admission } from './relay/admission.ts';
-import { ByteBudget } from './relay/byte-budget.ts';
-import { Intake } from './relay/intake.ts';
-import { ReturnPaths } from './relay/return-path.ts';
-import { sendApi } from './relay/send-api.ts';
-import { Signer } from './relay/signing.ts';
-import { SubmissionServer } from './relay/submission.ts';
+import { ControlSocket } from './operator/control.ts';
+import { operatorLinks } from './operator/links-api.ts';
+import { membersApi } from './operator/members-api.ts';
+import { operatorPages } from './operator/pages.ts';
+import { queueApi } from './operator/queue-api.ts';
+import { QueueTools } from './operator/queue-tools.ts';
+import { OperatorSessions } from './operator/sessions.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
-import { Spool } from './spool/spool.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
 import { closeHttp, createHttp } from './web/http.ts';
 import { registerPages } from './web/pages.ts';
 
-/** Octets of unfinished messages over all sessions. */
-const maxBytesInFlight = 256 * 1024 * 1024;
 const maxSubscribers = 1_000;
 
 export class Node {
@@ -91,7 +85,10 @@ export class Node {
   async #start(): Promise<void> {
     const state = await openMembership(this.#config, this.#now);
     this.#stops.store('node.db', () => state.db.close());
-    const resolver = new DnsResolver({ servers: this.#config.network.resolvers });
+    const resolver = new DnsResolver({
+      servers: this.#config.network.resolvers,
+      validates: this.#config.network.resolversValidate,
+    });
     const rules = this.#rules(resolver);
     const identities = this.#identities(state, rules);
     const xrpc = createServer();
@@ -99,7 +96,7 @@ export class Node {
     const appview = this.#has('appview') ? this.#appview(identities, rules, xrpc, issued) : undefined;
     const http = this.#http(state, xrpc, appview);
 
-    if (this.#has('relay')) await this.#relay(state, resolver, http);
+    if (this.#has('relay')) await this.#mail(state, resolver, rules, http);
     if (this.#has('inbound')) await this.#inbound();
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
@@ -232,98 +229,34 @@ export class Node {
     this.#stops.work('labeler', () => schedule.stop());
   }
 
-  async #relay(state: Membership, resolver: Resolver, http: FastifyInstance): Promise<void> {
-    const { stateDir, caps, domain, hostname } = this.#config;
-    const shared = { log: this.#log, count: this.#metrics.count, now: this.#now };
-    const spool = await Spool.open({ dir: stateDir, log: this.#log });
-    this.#stops.store('spool', () => spool.close());
-    this.#copyEvents(state, spool);
-
-    const signer = this.#signer(state);
-    this.#deliver(state, spool, resolver, signer);
-    const standingOf: StandingOf = standings({ db: state.db, policy: caps, now: this.#now });
-    const admission = new Admission({ directory: state.members, standingOf });
-    const returnPaths = new ReturnPaths({ key: state.keys.verp, poolDomain: domain });
-    const intake = new Intake({
-      ...{ admission, signer, queue: spool, returnPaths },
-      hostname,
-      poolDomain: domain,
-      ...shared,
-    });
-    const authenticator = new Authenticator({
-      credentials: state.members,
-      count: this.#metrics.count,
-      now: this.#now,
-    });
-    const budget = new ByteBudget(maxBytesInFlight);
-    await this.#submission(authenticator, intake, budget);
-    await http.register(sendApi({ authenticator, intake, budget, now: this.#now, log: this.#log }));
-  }
-
-  #signer({ members, keys }: Membership): Signer {
-    const { domain } = this.#config;
-    const pool = {
-      domain,
-      selector: poolSelector,
-      algorithm: 'rsa' as const,
-      privateKey: keys.pool.privateKey,
-    };
-    return new Signer({ memberKeys: (name) => members.dkimKeys(name), poolKey: pool, now: this.#now });
-  }
-
-  #copyEvents({ db }: Membership, spool: Spool): void {
-    const shared = { log: this.#log, count: this.#metrics.count };
-    const events = new EventLog({ db, source: spool, outbox: outboxes.spool, ...shared });
-    events.start();
-    this.#stops.work('event log', () => events.stop());
-  }
-
-  #deliver({ members }: Membership, spool: Spool, resolver: Resolver, signer: Signer): void {
-    const { delivery, network, hostname, domain } = this.#config;
-    const deliverer = new Deliverer({
-      ...{
-        spool,
-        resolver,
-        hostname,
-        port: delivery.port,
-        tls: delivery.tls,
-        loopbackOnly: network.loopbackOnly,
-      },
-      dsn: {
-        from: `postmaster@${domain}`,
-        recipientFor: (name) => members.confirmedForwardTo(name),
-        seal: (message) => signer.signForPool(message),
-      },
-      // Within what stopping.ts leaves for work in flight.
-      graceMs: 4_000,
+  async #mail(state: Membership, resolver: DnsResolver, rules: AddressRules, http: FastifyInstance) {
+    const certificate = await this.#certificate();
+    const mail = await startMail({
+      ...{ config: this.#config, state, resolver, rules, http, certificate, stops: this.#stops },
       ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
     });
-    deliverer.start();
-    this.#stops.work('deliverer', () => deliverer.stop());
+    this.#watchCertificate((renewed) => mail.useCertificate(renewed));
+    await this.#operator(mail);
   }
 
-  async #submission(authenticator: Authenticator, intake: Intake, budget: ByteBudget): Promise<void> {
-    const certificate = await this.#certificate();
-    for (const [key, implicitTls] of [
-      ['submission', false],
-      ['submissions', true],
-    ] as const) {
-      const listen = this.#config.listen[key];
-      const server = new SubmissionServer({
-        ...{
-          listen,
-          implicitTls,
-          certificate,
-          authenticator,
-          intake,
-          budget,
-          hostname: this.#config.hostname,
-        },
-        ...{ log: this.#log, count: this.#metrics.count },
-      });
-      await named(`listen.${key}`, listen, server.start());
-      this.#stops.listener(key, () => server.stop());
-    }
+  async #operator(mail: Mail): Promise<void> {
+    const { stateDir, did, name, listen } = this.#config;
+    const { spool, deliverer, record, acts } = mail;
+    const [log, now] = [this.#log, this.#now];
+    const tools = new QueueTools({ queue: spool, traffic: deliverer, did, record, now });
+    const sessions = new OperatorSessions(now);
+    const control = new ControlSocket({ stateDir, log });
+    await control.app.register(queueApi(tools));
+    await control.app.register(operatorLinks(sessions));
+    const setStanding: Parameters<typeof membersApi>[0]['setStanding'] = (state, measure) =>
+      acts.setStanding(state, measure);
+    await control.app.register(membersApi({ ...mail, setStanding }));
+    await control.start();
+    this.#stops.listener('control', () => control.stop());
+    if (!listen.operator) return;
+    const pages = operatorPages({ tools, sessions, name, log, now });
+    await named('listen.operator', listen.operator, pages.listen(listen.operator));
+    this.#stops.listener('operator', () => pages.close());
   }
 
   async #inbound(): Promise<void> {
@@ -348,6 +281,14 @@ export class Node {
       names: [hostname, 'localhost'],
       now: this.#now,
     });
+  }
+
+  /** A certificate of our own making lives for a year; the operator's is renewed every few weeks. */
+  #watchCertificate(onChange: (renewed: Certificate) => void): void {
+    const { tls } = this.#config;
+    if (!tls) return;
+    const watch = new CertificateWatch({ ...tls, onChange, log: this.#log, count: this.#metrics.count });
+    this.#stops.work('certificate', () => watch.stop());
   }
 
   async #dns({ listings, zoneSerial }: AppView): Promise<void> {
@@ -380,20 +321,5 @@ export class Node {
     if (!metrics) return;
     const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics));
     this.#stops.listener('metrics', () => server.close());
-  }
-}
-
-/** Says which listener a taken or forbidden port was for. */
-async function named<T>(key: string, { host, port }: HostPort, listening: Promise<T>): Promise<T> {
-  try {
-    return await listening;
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why: Record<string, string> = {
-      EADDRINUSE: 'another program has it. Stop that one, or change the port',
-      EACCES: 'this user may not listen on ports below 1024',
-      EADDRNOTAVAIL: 'this machine does not have that address',
-    };
-    throw new Error(`"${key}" ${host}:${port}: ${why[code ?? ''] ?? message}.`, { cause: error });
   }
 }

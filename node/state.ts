@@ -12,7 +12,7 @@ import { Members } from './members/members.ts';
 import { Seal } from './members/seal.ts';
 import { nodeMigrations } from './migrations.ts';
 
-export type Membership = { db: Database.Database; keys: CooperativeKeys; members: Members };
+export type Membership = { db: Database.Database; keys: CooperativeKeys; seal: Seal; members: Members };
 
 export function keysDir(config: Config): string {
   return join(config.stateDir, 'keys');
@@ -38,16 +38,18 @@ export function openKeys(config: Config): Promise<CooperativeKeys> {
 export async function openMembership(config: Config, now: () => number): Promise<Membership> {
   const keys = await openKeys(config);
   const db = openDatabase(databaseFile(config), nodeMigrations, { synchronous: 'FULL' });
+  const seal = new Seal(keys.seal);
   const members = new Members({
     db,
-    seal: new Seal(keys.seal),
+    seal,
     poolDomain: config.domain,
     mailHost: config.hostname,
     now,
   });
-  return { db, keys, members };
+  return { db, keys, seal, members };
 }
 
-function databaseFile(config: Config): string {
+/** `node.db`. */
+export function databaseFile(config: Config): string {
   return join(config.stateDir, 'node.db');
 }

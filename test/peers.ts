@@ -18,6 +18,11 @@ const peers = {
     probe: ['/usr/bin/python3', '-c', 'import dkim, nacl'],
     debian: 'python3-dkim python3-nacl',
   },
+  msmtp: { probe: ['msmtp', '--version'], debian: 'msmtp' },
+  postfix: { probe: ['/usr/sbin/postconf', 'mail_version'], debian: 'postfix' },
+  opendkim: { probe: ['/usr/sbin/opendkim', '-V'], debian: 'opendkim' },
+  rspamd: { probe: ['rspamd', '--version'], debian: 'rspamd' },
+  strace: { probe: ['strace', '-V'], debian: 'strace' },
 } satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof peers;

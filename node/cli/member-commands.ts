@@ -1,14 +1,15 @@
 /** The words and options of `atmos member …`; the work is member.ts's. */
 import type { Command } from 'commander';
 import type { DnsRecord } from '../members/members.ts';
-
-type Common = { config: string; json?: boolean };
+import { type Common, common, print } from './options.ts';
+import { addStandingCommands } from './standing-commands.ts';
 
 export function addMemberCommands(program: Command): void {
   const member = program.command('member').description('members, their domains and keys');
   addEnrolment(member);
   addKeys(member);
   addAttestation(member);
+  addStandingCommands(member);
 }
 
 function addEnrolment(member: Command): void {
@@ -76,7 +77,7 @@ function addEnrolment(member: Command): void {
       const { setForwardTo } = await import('./member.ts');
       const confirmed = await setForwardTo(options.config, domain, address);
       if (options.json) return print({ domain, forwardTo: address, confirmed });
-      if (!confirmed) console.log(`Stored. Nothing is sent to ${address} before its owner confirms it.`);
+      if (!confirmed) console.log(`A link was mailed to ${address}: it counts once its owner followed it.`);
     });
 }
 
@@ -133,16 +134,6 @@ function addAttestation(member: Command): void {
         options.json ? print(made) : console.log(`${made.uri} is now ${made.cid}`);
       },
     );
-}
-
-function common(command: Command): Command {
-  return command
-    .option('--config <file>', 'the configuration', 'atmos.jsonc')
-    .option('--json', 'print data in place of text');
-}
-
-function print(data: unknown): void {
-  console.log(JSON.stringify(data));
 }
 
 function printRecords(records: DnsRecord[]): void {

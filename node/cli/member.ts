@@ -6,7 +6,10 @@
 import { readConfig } from '../config.ts';
 import { Verifications } from '../labeler/verifications.ts';
 import { type Category, categories, parseCategory } from '../members/category.ts';
+import type { AddressState } from '../members/contacts.ts';
 import type { DnsRecord, EnrolmentRefusal, Member, Members } from '../members/members.ts';
+import { Suppressions } from '../members/suppressions.ts';
+import { callNode } from '../operator/control.ts';
 import { openMembership } from '../state.ts';
 
 export type Enrolment = {
@@ -78,20 +81,40 @@ export async function checkNow(configFile: string, domain: string): Promise<void
 }
 
 /**
- * Where DSNs of a domain go, once the owner of the address has confirmed it.
+ * Where DSNs of a domain go, once the owner of the address has confirmed it: the running node mails the link.
  *
- * Nothing is sent to an address whose owner did not: an operator's word is not enough. In the sandbox,
- * where no mail leaves the machine, it counts as confirmed at once.
+ * An operator's word is not enough. In the sandbox, where no mail leaves the machine, it counts at once.
  *
  * @returns whether mail goes there already
- * @throws ConfigError; RangeError when the domain is not enrolled
+ * @throws ConfigError; Error when no node runs; RangeError when the domain is not enrolled
  */
 export async function setForwardTo(configFile: string, domain: string, address: string): Promise<boolean> {
-  const confirmed = readConfig(configFile).network.loopbackOnly;
-  await withMembers(configFile, async (members) =>
-    members.setForwardTo(domain, address, confirmed ? Date.now() : null),
-  );
-  return confirmed;
+  const { network, stateDir } = readConfig(configFile);
+  if (!network.loopbackOnly) {
+    const state = await callNode(stateDir, 'POST', '/members/forward-to', { domain, address });
+    return (state as AddressState).confirmed === address;
+  }
+  await withMembers(configFile, async (members) => members.setForwardTo(domain, address, Date.now()));
+  return true;
+}
+
+/** @throws ConfigError */
+export async function listSuppressions(configFile: string, did: string, cursor?: string) {
+  return withSuppressions(configFile, (list) => list.list(did, { limit: 100, ...(cursor && { cursor }) }));
+}
+
+/** @returns false when the address is not on the list. @throws ConfigError */
+export async function removeSuppression(configFile: string, did: string, address: string): Promise<boolean> {
+  return withSuppressions(configFile, (list) => list.remove(did, address));
+}
+
+async function withSuppressions<T>(configFile: string, act: (list: Suppressions) => T): Promise<T> {
+  const { db } = await openMembership(readConfig(configFile), Date.now);
+  try {
+    return act(new Suppressions({ db, now: Date.now }));
+  } finally {
+    db.close();
+  }
 }
 
 async function withMembers<T>(configFile: string, act: (members: Members) => Promise<T>): Promise<T> {

@@ -6,8 +6,11 @@
  */
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
+import { addDkimCommands } from './dkim-commands.ts';
 import { addKeysCommand } from './keys.ts';
 import { addMemberCommands } from './member-commands.ts';
+import { addOperatorCommands } from './operator-commands.ts';
+import { addQueueCommands } from './queue-commands.ts';
 import { addSetupCommands } from './setup-commands.ts';
 
 export async function run(argv: string[]): Promise<number> {
@@ -19,6 +22,9 @@ export async function run(argv: string[]): Promise<number> {
     .showHelpAfterError('(see atmos --help)');
   addSetupCommands(program);
   addMemberCommands(program);
+  addQueueCommands(program);
+  addOperatorCommands(program);
+  addDkimCommands(program);
   addKeysCommand(program);
   try {
     await program.parseAsync(argv);

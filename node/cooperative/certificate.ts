@@ -9,7 +9,7 @@ import { X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { createIfMissing, readPrivate } from './keys.ts';
+import { createIfMissing, readPrivate } from './key-files.ts';
 
 /** PEM. */
 export type Certificate = { key: string; cert: string };

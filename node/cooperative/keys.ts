@@ -6,29 +6,18 @@
  * file and never its content.
  * Members' DKIM keys live in node.db, sealed with `seal`; they are not here.
  */
-import { createPrivateKey, createPublicKey, generateKeyPair, randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { CorruptState } from '../../appview/database.ts';
-import { dkimRecord } from '../members/dkim-keys.ts';
+import { createIfMissing, readPrivate } from './key-files.ts';
+import { ensurePoolKey, type PoolDkimKey, readPoolKey } from './pool-keys.ts';
 
 export type CooperativeKeys = {
   /** `#atproto_label` in the DID document: signs labels and declarations. `label.did()` is its did:key. */
   label: Secp256k1Keypair;
-  /** Signs all mail as the pool domain. */
+  /** The one that signs all mail as the pool domain; it changes while the node runs (pool-keys.ts). */
   pool: PoolDkimKey;
   /** 32 bytes: seals secrets in node.db. Lost, they are lost. */
   seal: Buffer;
@@ -36,16 +25,8 @@ export type CooperativeKeys = {
   verp: Buffer;
 };
 
-export type PoolDkimKey = {
-  /** RSA, PKCS #8 in PEM. */
-  privateKey: string;
-  /** What the TXT record under `<selector>._domainkey.<pool domain>` says. */
-  dnsRecord: string;
-};
-
 const files = {
   label: 'label.key',
-  pool: 'pool-dkim.pem',
   seal: 'seal.key',
   verp: 'verp.key',
 } as const;
@@ -64,7 +45,7 @@ export async function ensureKeys(dir: string): Promise<CooperativeKeys> {
     const keypair = await Secp256k1Keypair.create({ exportable: true });
     return `${Buffer.from(await keypair.export()).toString('hex')}\n`;
   });
-  await createIfMissing(join(dir, files.pool), rsaPem);
+  await ensurePoolKey(dir);
   await createIfMissing(join(dir, files.seal), async () => secret());
   await createIfMissing(join(dir, files.verp), async () => secret());
   return readKeys(dir);
@@ -75,51 +56,10 @@ export async function readKeys(dir: string): Promise<CooperativeKeys> {
   const label = readHexKey(join(dir, files.label));
   return {
     label: await parsed(join(dir, files.label), () => Secp256k1Keypair.import(label)),
-    pool: await parsed(join(dir, files.pool), async () => poolKey(readPrivate(join(dir, files.pool)))),
+    pool: readPoolKey(dir),
     seal: readHexKey(join(dir, files.seal)),
     verp: readHexKey(join(dir, files.verp)),
   };
-}
-
-/**
- * Writes a new file of mode 0600, whole or not at all; an existing one stays as it is.
- *
- * A hard link is the one operation that is both atomic and refuses to replace.
- */
-export async function createIfMissing(file: string, content: () => Promise<string>): Promise<void> {
-  if (existsSync(file)) return;
-  const draft = `${file}.${randomBytes(6).toString('hex')}.new`;
-  try {
-    writeDurably(draft, await content());
-    linkSync(draft, file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    rmSync(draft, { force: true });
-  }
-}
-
-/** @throws CorruptState when the file is missing or others may read it */
-export function readPrivate(file: string): string {
-  if (!existsSync(file)) {
-    throw new CorruptState(
-      `${file} is missing. Restore it from a backup: a new one would be another identity.`,
-    );
-  }
-  if ((statSync(file).mode & 0o077) !== 0) {
-    throw new CorruptState(`${file} can be read by other users of this machine. Run: chmod 600 ${file}`);
-  }
-  return readFileSync(file, 'utf8');
-}
-
-function writeDurably(file: string, content: string): void {
-  const descriptor = openSync(file, 'wx', 0o600);
-  try {
-    writeSync(descriptor, content);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 function readHexKey(file: string): Buffer {
@@ -138,18 +78,4 @@ async function parsed<T>(file: string, parse: () => Promise<T>): Promise<T> {
     // The cause is left out: parsers like to quote what they were given.
     throw new CorruptState(`${file} is not a usable key. Restore it from a backup.`);
   }
-}
-
-async function rsaPem(): Promise<string> {
-  // RFC 8301 §3.2: signers use at least 2048 bits; more does not fit one UDP answer.
-  const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: 2048 });
-  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-}
-
-function poolKey(pem: string): PoolDkimKey {
-  const key = createPrivateKey(pem);
-  if (key.asymmetricKeyType !== 'rsa') throw new Error('not RSA');
-  // RFC 6376 §3.6.1: `p=` is the SubjectPublicKeyInfo.
-  const publicKey = createPublicKey(key).export({ type: 'spki', format: 'der' });
-  return { privateKey: pem, dnsRecord: dkimRecord('rsa', publicKey.toString('base64')) };
 }

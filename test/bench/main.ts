@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- NAME…]`: each figure beside the obvious alternative, measured in the same run.
+ * `npm run bench [-- NAME… [OPTION…]]`: each figure beside the obvious alternative, measured in the same run.
  *
  * Machines are noisy: the two sides alternate, and the ratio of each pair is what counts.
  */
@@ -11,7 +11,11 @@ const folder = import.meta.dirname;
 const known = readdirSync(folder)
   .filter((file) => file.endsWith('.bench.ts'))
   .map((file) => file.slice(0, -'.bench.ts'.length));
-const asked = process.argv.slice(2);
+const words = process.argv.slice(2);
+const firstOption = words.findIndex((word) => word.startsWith('--'));
+const asked = firstOption < 0 ? words : words.slice(0, firstOption);
+/** For the benchmarks that take any. */
+const options = firstOption < 0 ? [] : words.slice(firstOption);
 const unknown = asked.filter((name) => !known.includes(name));
 if (unknown.length > 0) {
   console.error(`no benchmark ${unknown.join(', ')}; there are: ${known.join(', ')}`);
@@ -21,8 +25,10 @@ if (unknown.length > 0) {
 const rows: Row[] = [];
 for (const name of asked.length > 0 ? asked : known) {
   console.log(`${name} …`);
-  const { bench } = (await import(join(folder, `${name}.bench.ts`))) as { bench: () => Promise<Row[]> };
-  rows.push(...(await bench()));
+  const { bench } = (await import(join(folder, `${name}.bench.ts`))) as {
+    bench: (options: string[]) => Promise<Row[]>;
+  };
+  rows.push(...(await bench(options)));
 }
 printTable(rows);
 process.exit(0);

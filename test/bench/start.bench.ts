@@ -1,15 +1,16 @@
 /**
  * `npm start` of a new world: seconds to `ready`, memory of all its processes (npm's included), seconds to
- * stop. Beside each stands its budget, so here "theirs" is what was promised. Linux only: reads /proc.
+ * stop. Beside each stands its budget, so here "theirs" is what was promised. Linux only.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { freeOffset } from '../sandbox/ports.ts';
 import { fromPairs, type Row } from './compare.ts';
+import { pssMbOf, rssMbOf } from './processes.ts';
 
 const rounds = 3;
 const root = join(import.meta.dirname, '../..');
@@ -46,7 +47,7 @@ async function startOnce(): Promise<Figures> {
   try {
     await line(npm, /^ready in /);
     const readySeconds = (performance.now() - began) / 1000;
-    const { rssMb, pssMb } = memoryOf(npm.pid!);
+    const [rssMb, pssMb] = [rssMbOf([npm.pid!]), pssMbOf([npm.pid!])];
     const interrupted = performance.now();
     const exited = once(npm, 'exit');
     process.kill(-npm.pid!, 'SIGINT');
@@ -60,32 +61,4 @@ async function startOnce(): Promise<Figures> {
 async function line(child: ChildProcess, wanted: RegExp): Promise<void> {
   for await (const text of createInterface({ input: child.stdout! })) if (wanted.test(text)) return;
   throw new Error('npm start ended before it was ready');
-}
-
-function memoryOf(pid: number): { rssMb: number; pssMb: number } {
-  const sums = { rssMb: 0, pssMb: 0 };
-  for (const member of treeOf(pid)) {
-    const text = readFileSync(`/proc/${member}/smaps_rollup`, 'utf8');
-    const kilobytes = (field: string) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0);
-    sums.rssMb += kilobytes('Rss') / 1024;
-    sums.pssMb += kilobytes('Pss') / 1024;
-  }
-  return sums;
-}
-
-function treeOf(pid: number): number[] {
-  const parents = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((name): [child: number, parent: number][] => {
-      try {
-        const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
-        return [[Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])]];
-      } catch {
-        // It ended while we looked.
-        return [];
-      }
-    });
-  const below = (one: number): number[] =>
-    parents.filter(([, parent]) => parent === one).flatMap(([child]) => [child, ...below(child)]);
-  return [pid, ...below(pid)];
 }

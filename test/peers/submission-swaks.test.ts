@@ -89,7 +89,7 @@ for (const [name, text] of bodies) {
     const taken = await world.intake.take({
       principal: { did: reef, keyId: 'x', defaultCategory: null },
       ...{ via: 'smtp', protocol: 'ESMTPSA', mailFrom: 'a@reef.test', smtpUtf8: false },
-      recipients: ['b@dest.test'],
+      recipients: [{ address: 'b@dest.test' }],
       bytes: Buffer.from(text, 'latin1'),
     });
     assert.equal(taken.kind, 'accepted');

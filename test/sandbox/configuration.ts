@@ -38,6 +38,8 @@ export function configurationOf(cast: CooperativeCast, ports: Ports, o: { warmin
       hostmaster: `hostmaster@${cast.domain}`,
     },
     delivery: { port: ports.inbox.smtp, tls: 'required' },
+    // Two nodes, a PDS and the rest share 600 MB.
+    signing: { rest: '1s' },
     labeler: { reverifyInterval: '24h', retryUnverified: '2s' },
     ...(o.warming ? {} : warm),
   };

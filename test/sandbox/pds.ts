@@ -1,8 +1,8 @@
 /**
  * The PDS of the sandbox: @atproto/pds as it is, on loopback, in its own folder.
  *
- * Promise: it listens on 127.0.0.1 only, names no crawler, sends no mail, and has the same secrets and
- * repositories at every start of the same folder. It is silent unless LOG_ENABLED is set.
+ * Promise: it listens on 127.0.0.1 only, names no crawler, sends no mail unless `email` says how, and has
+ * the same secrets and repositories at every start of the same folder. It is silent unless LOG_ENABLED is set.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +16,13 @@ type PdsSecrets = { jwtSecret: string; adminPassword: string; plcRotationKey: st
  * @param port fixed for the life of the folder: it stands in every DID document
  * @throws when the port is taken
  */
-export async function startPds(o: { folder: string; port: number; plcUrl: string }): Promise<PDS> {
+export async function startPds(o: {
+  folder: string;
+  port: number;
+  plcUrl: string;
+  /** PDS_EMAIL_SMTP_URL and PDS_EMAIL_FROM_ADDRESS. */
+  email?: { smtpUrl: string; fromAddress: string };
+}): Promise<PDS> {
   const blobs = join(o.folder, 'blobs');
   mkdirSync(blobs, { recursive: true, mode: 0o700 });
   const secrets = keptSecret<PdsSecrets>(join(o.folder, 'secrets.json'), () => ({
@@ -39,6 +45,7 @@ export async function startPds(o: { folder: string; port: number; plcUrl: string
     jwtSecret: secrets.jwtSecret,
     adminPassword: secrets.adminPassword,
     plcRotationKeyK256PrivateKeyHex: secrets.plcRotationKey,
+    ...(o.email && { emailSmtpUrl: o.email.smtpUrl, emailFromAddress: o.email.fromAddress }),
   });
   listenOnLoopback(pds);
   await pds.start();

@@ -1,0 +1,62 @@
+/** `atmos dkim …`: new keys for a domain without a moment at which mail cannot be verified. */
+import type { Command } from 'commander';
+import { type Common, common, print } from './options.ts';
+
+export function addDkimCommands(program: Command): void {
+  const dkim = program.command('dkim').description('the DKIM keys of a domain, and how they change');
+
+  common(dkim.command('status'))
+    .description('which keys sign, and which wait or leave')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { dkimStatus } = await import('./dkim.ts');
+      const keys = await dkimStatus(options.config, domain);
+      if (options.json) return print(keys);
+      for (const key of keys) console.log(`${key.selector}\t${describe(key)}`);
+    });
+
+  common(dkim.command('rotate'))
+    .description('make new keys, and print the DNS records to publish; the old ones still sign')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { beginRotation } = await import('./dkim.ts');
+      const records = await beginRotation(options.config, domain);
+      if (options.json) return print(records);
+      for (const { name, value } of records) console.log(`  TXT\t${name}\t${value}`);
+      console.log(`When they are published: atmos dkim activate ${domain}`);
+    });
+
+  common(dkim.command('activate'))
+    .description('let the new keys sign, once DNS has them; the old ones stay valid for a week')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { activateRotation } = await import('./dkim.ts');
+      const outcome = await activateRotation(options.config, domain);
+      if (outcome.kind === 'not-published')
+        throw new Error(`not yet: DNS does not have ${outcome.missing.join(', ')}`);
+      if (outcome.kind === 'nothing-pending')
+        throw new Error(`${domain} has no new keys. Make them: atmos dkim rotate ${domain}`);
+      options.json ? print(outcome) : console.log('The new keys sign now. Leave the old records for a week.');
+    });
+
+  common(dkim.command('abandon'))
+    .description('give up new keys that do not sign yet')
+    .argument('<domain>')
+    .action(async (domain: string, options: Common) => {
+      const { abandonRotation } = await import('./dkim.ts');
+      const abandoned = await abandonRotation(options.config, domain);
+      if (!abandoned) throw new Error(`${domain} has no new keys that wait`);
+      if (options.json) print({ domain, abandoned });
+    });
+}
+
+function describe(key: { state: string; activeAt?: number | null; retiredAt?: number }): string {
+  if (key.state === 'pending')
+    return key.activeAt ? `signs from ${time(key.activeAt)}` : 'new: publish it, then activate it';
+  if (key.state === 'leaving') return `leaves; its record is needed until ${time(key.retiredAt!)}`;
+  return key.state === 'retired' ? 'retired: its record may go' : 'signs';
+}
+
+function time(at: number): string {
+  return new Date(at).toISOString();
+}

@@ -1,0 +1,43 @@
+/** What `atmos keys …` does: acts on state/keys, which the running node looks at. */
+import { readConfig } from '../config.ts';
+import { poolDkimRecord } from '../cooperative/dns-records.ts';
+import { readKeys } from '../cooperative/keys.ts';
+import { dropPoolKey, newPoolKey, poolKeys, usePoolKey } from '../cooperative/pool-keys.ts';
+import { DnsResolver } from '../resolver.ts';
+import { keysDir } from '../state.ts';
+import { isPublished } from './published.ts';
+
+/** @throws ConfigError, CorruptState */
+export async function shownKeys(configFile: string) {
+  const config = readConfig(configFile);
+  const { label } = await readKeys(keysDir(config));
+  const dkim = poolKeys(keysDir(config)).map((key) => ({
+    ...poolDkimRecord(config.domain, key),
+    signs: key.signs,
+  }));
+  return { did: config.did, labelKey: label.did(), dkim };
+}
+
+/** @returns the record to publish. @throws ConfigError, CorruptState */
+export async function beginPoolRotation(configFile: string) {
+  const config = readConfig(configFile);
+  return poolDkimRecord(config.domain, await newPoolKey(keysDir(config)));
+}
+
+/** @returns the selector that signs now. @throws Error when nothing waits, or DNS does not have it yet */
+export async function activatePoolRotation(configFile: string): Promise<string> {
+  const config = readConfig(configFile);
+  const dir = keysDir(config);
+  const newest = poolKeys(dir).at(-1)!;
+  if (newest.signs) throw new Error('there is no new key. Make one: atmos keys rotate');
+  const record = poolDkimRecord(config.domain, newest);
+  const resolver = new DnsResolver({ servers: config.network.resolvers });
+  if (!(await isPublished(resolver, record))) throw new Error(`not yet: DNS does not have ${record.name}`);
+  usePoolKey(dir, newest.selector);
+  return newest.selector;
+}
+
+/** @throws Error for the key that signs, or one that is not there */
+export function dropOldPoolKey(configFile: string, selector: string): void {
+  dropPoolKey(keysDir(readConfig(configFile)), selector);
+}

@@ -1,0 +1,14 @@
+/** Ours without AUTH, TLS and signatures: a composition that exists in this bench only. */
+import { messageOf, startProgram, stop } from './children.ts';
+import { nodeFlags, type Running, recipientDomain, type Surroundings, type System } from './system.ts';
+
+export const bareOurs: System = {
+  key: 'ours',
+  name: 'ours',
+  missing: () => false,
+  async start({ dir, sinkPort }: Surroundings): Promise<Running> {
+    const child = startProgram('bare-node.ts', [dir, String(sinkPort)], nodeFlags);
+    const port = await messageOf<number>(child, 10_000, 'the bare node');
+    return { port, recipientDomain, pids: [child.pid!], stop: () => stop(child) };
+  },
+};

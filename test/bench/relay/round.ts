@@ -1,0 +1,108 @@
+/**
+ * One round: a number of messages through one system, from the client's first connection until the last
+ * message is at the sink and the system has come to rest.
+ *
+ * @throws when not exactly what was sent arrived
+ */
+import type { ChildProcess } from 'node:child_process';
+import { cpuMsOf, pssMbOf, rssMbOf } from '../processes.ts';
+import { messageOf, startProgram, stop } from './children.ts';
+import type { Load, LoadReport } from './client.ts';
+import type { SinkOrder, SinkReport } from './sink.ts';
+import type { DnsText, Running } from './system.ts';
+
+export type Figures = {
+  acceptedPerSecond: number;
+  deliveredPerSecond: number;
+  /** Of the system alone: neither client nor sink. */
+  cpuMsPerMessage: number;
+  /** The most seen during the round, plain sum of RSS. */
+  rssMb: number;
+  /** At its end. */
+  pssMb: number;
+};
+
+/** Two sides that are the same for all systems; the figures come from them. */
+export type Ends = {
+  /** Resolves when the load was accepted, with its times on clock.ts's clock. */
+  send(): Promise<{ startedAt: number; endedAt: number }>;
+  /** Begins to count; resolves with the time of the last. */
+  arrived(): Promise<number>;
+  /** @throws when what arrived is not signed as it should be */
+  verify(records: DnsText[]): Promise<void>;
+};
+
+const sampleMs = 250;
+/** Marks, event logs and the like follow the last delivery. */
+const restMs = 700;
+
+export async function round(running: Running, ends: Ends, messages: number): Promise<Figures> {
+  const cpuBefore = cpuMsOf(running.pids);
+  let rssMb = 0;
+  const sampler = setInterval(() => {
+    rssMb = Math.max(rssMb, rssMbOf(running.pids));
+  }, sampleMs);
+  try {
+    const arrival = ends.arrived();
+    const [{ startedAt, endedAt }, lastAt] = await Promise.all([ends.send(), arrival]);
+    await new Promise((resolve) => setTimeout(resolve, restMs));
+    const figures = {
+      acceptedPerSecond: (messages * 1000) / (endedAt - startedAt),
+      deliveredPerSecond: (messages * 1000) / (lastAt - startedAt),
+      cpuMsPerMessage: (cpuMsOf(running.pids) - cpuBefore) / messages,
+      rssMb: Math.max(rssMb, rssMbOf(running.pids)),
+      pssMb: pssMbOf(running.pids),
+    };
+    if (running.records) await ends.verify(running.records);
+    return figures;
+  } finally {
+    clearInterval(sampler);
+  }
+}
+
+/** Our own sink. */
+export class TlsSink {
+  readonly #child: ChildProcess;
+  readonly port: number;
+  /** The first messages of the last round. */
+  kept: Buffer[] = [];
+
+  private constructor(child: ChildProcess, port: number) {
+    this.#child = child;
+    this.port = port;
+  }
+
+  static async start(tls: { key: string; cert: string }): Promise<TlsSink> {
+    const child = startProgram('sink.ts');
+    child.send({ kind: 'listen', ...tls } satisfies SinkOrder);
+    const report = await messageOf<SinkReport>(child, 10_000, 'the sink');
+    if (report.kind !== 'listening') throw new Error(`the sink says ${report.kind}`);
+    return new TlsSink(child, report.port);
+  }
+
+  async arrived(messages: number, withinMs = 120_000): Promise<number> {
+    this.#child.send({ kind: 'expect', messages, keep: 2 } satisfies SinkOrder);
+    const report = await messageOf<SinkReport>(this.#child, withinMs, 'the last delivery');
+    if (report.kind !== 'complete') throw new Error(`the sink says ${JSON.stringify(report)}`);
+    this.kept = report.kept.map((one) => Buffer.from(one, 'base64'));
+    this.#child.once('message', (late: SinkReport) => {
+      if (late.kind === 'too-many') throw new Error(`more than the ${messages} sent arrived`);
+    });
+    return report.at;
+  }
+
+  stop(): Promise<void> {
+    return stop(this.#child);
+  }
+}
+
+/** Our own client. */
+export async function sendLoad(load: Load): Promise<Extract<LoadReport, { kind: 'done' }>> {
+  const child = startProgram('client.ts');
+  child.send(load);
+  const report = await messageOf<LoadReport>(child, 180_000, 'the client');
+  child.disconnect();
+  if (report.kind === 'failed') throw new Error(`the client failed: ${report.reason}`);
+  if (report.accepted !== load.messages) throw new Error(`${report.accepted} of ${load.messages} accepted`);
+  return report;
+}
