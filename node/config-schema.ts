@@ -6,6 +6,7 @@
 import { isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { durationMs } from './duration.ts';
 
 const roles = ['labeler', 'relay', 'inbound', 'appview', 'dns', 'web'] as const;
 export type Role = (typeof roles)[number];
@@ -36,9 +37,8 @@ const hostPort = () =>
 const duration = () =>
   z
     .string()
-    .regex(/^[1-9]\d{0,5}(s|m|h|d)$/, 'is not a duration')
-    .transform((text) => Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs]);
-const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+    .refine((text) => durationMs(text) !== undefined, 'is not a duration')
+    .transform((text) => durationMs(text)!);
 
 const baseUrl = (protocols: string[]) =>
   z
@@ -98,6 +98,15 @@ export const schema = z.strictObject({
         "the operator's pages, not for the public; off when left out",
         '"127.0.0.1:8090"',
       ).optional(),
+    })
+    .prefault({}),
+  http: z
+    .strictObject({
+      proxies: hinted(
+        z.array(address()).max(64),
+        'reverse proxies beside this machine whose X-Forwarded-For is believed',
+        '["10.0.0.2"]',
+      ).default([]),
     })
     .prefault({}),
   tls: z
@@ -223,6 +232,7 @@ export const schema = z.strictObject({
     .prefault({}),
   caps: z
     .strictObject({
+      domainsPerMember: hinted(z.int().min(1).max(1000), 'domains of one member', '2').default(2),
       warmingDays: hinted(z.int().min(0).max(365), 'days in which a new domain starts slowly', '14').default(
         14,
       ),
@@ -241,7 +251,7 @@ export const schema = z.strictObject({
       ).default({ standard: { perHour: 200, perDay: 2000 }, trusted: { perHour: 1000, perDay: 10_000 } }),
       exemptPerRecipient: hinted(
         z.int().min(0).max(1000),
-        'login links and the like that one who unsubscribed still gets in a day',
+        'login links and the like that one who unsubscribed still gets in any 23 hours',
         '5',
       ).default(5),
     })
@@ -276,7 +286,11 @@ export const schema = z.strictObject({
     .prefault({}),
   signing: z
     .strictObject({
-      expire: hinted(duration(), 'how long a signature is good (x=)', '"4d"').prefault('4d'),
+      expire: hinted(
+        duration().refine((ms) => ms >= 3_600_000 && ms <= 7 * 86_400_000, 'is not between 1h and 7d'),
+        'how long a signature is good (x=)',
+        '"4d"',
+      ).prefault('4d'),
       rest: hinted(duration(), 'how long a signing thread waits for more before it ends', '"1m"').prefault(
         '1m',
       ),

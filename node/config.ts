@@ -6,7 +6,7 @@
  * Comments and trailing commas are welcome (JSONC). Paths are relative to the file.
  */
 import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { findNodeAtLocation, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { z } from 'zod';
@@ -245,6 +245,7 @@ function contradictions(config: Config): Contradiction[] {
     found.push([['listen', 'dns'], wrong, 'Give the IP address on which DNS listens.']);
   }
   found.push(...sharedPorts(config));
+  found.push(...publicOperatorPages(config));
   if (config.network.loopbackOnly) found.push(...beyondLoopback(config));
   return found;
 }
@@ -267,6 +268,16 @@ function beyondLoopback({ listen, network, firehose, publicUrl, labelerUrl }: Co
     .map(([path, host]): Contradiction => [path, `"${path.join('.')}": ${host} is not on loopback`, right]);
 }
 
+/** They have no TLS of their own, and a session is a cookie: nothing for the open internet. */
+function publicOperatorPages({ listen }: Config): Contradiction[] {
+  const { operator } = listen;
+  if (!operator || isLoopbackHost(operator.host) || isPrivate(operator.host)) return [];
+  const wrong = `"listen.operator": ${operator.host} can be reached from outside`;
+  return [
+    [['listen', 'operator'], wrong, 'Listen on 127.0.0.1 or a private address, and go there by SSH or VPN.'],
+  ];
+}
+
 /** Two listeners on one TCP port: the second would find it taken, by ourselves. */
 function sharedPorts({ listen, roles }: Config): Contradiction[] {
   const relay = roles.includes('relay');
@@ -287,6 +298,24 @@ function sharedPorts({ listen, roles }: Config): Contradiction[] {
     const wrong = `"listen.${key}": ${host}:${port} is also "listen.${other[0]}"`;
     return [[['listen', key], wrong, 'Give each its own port.'] as Contradiction];
   });
+}
+
+// RFC 1918, RFC 6598 (carriers, and many VPNs), RFC 3927, RFC 4193, RFC 4291 §2.5.6.
+const privateAddresses = new BlockList();
+for (const [net, prefix] of [
+  ['10.0.0.0', 8],
+  ['172.16.0.0', 12],
+  ['192.168.0.0', 16],
+  ['100.64.0.0', 10],
+  ['169.254.0.0', 16],
+] as const)
+  privateAddresses.addSubnet(net, prefix, 'ipv4');
+privateAddresses.addSubnet('fc00::', 7, 'ipv6');
+privateAddresses.addSubnet('fe80::', 10, 'ipv6');
+
+function isPrivate(host: string): boolean {
+  const version = isIP(host);
+  return version !== 0 && privateAddresses.check(host, version === 4 ? 'ipv4' : 'ipv6');
 }
 
 function isLoopbackHost(host: string): boolean {

@@ -41,6 +41,7 @@ export type ErrorCode =
   | 'RECIPIENT_SUPPRESSED'
   | 'IDEMPOTENCY_CONFLICT'
   | 'NOT_CANCELLABLE'
+  | 'NOT_REMOVABLE'
   | 'LINK_INVALID'
   | 'CONFIRMATION_LIMIT'
   | 'WEBHOOK_REFUSED'
@@ -185,7 +186,7 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     403,
     '550 5.7.1',
     'The recipient is on your suppression list.',
-    'Look at the entry and its evidence in your account; remove it there if it is wrong.',
+    'Look at the entry and its evidence in your account. What came from a bounce, or from you, you can remove.',
   ),
   IDEMPOTENCY_CONFLICT: entry(
     'IDEMPOTENCY_CONFLICT',
@@ -200,6 +201,13 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     '550 5.5.1',
     'The message is not scheduled any more.',
     'Look at its timeline: it was sent, is being sent, or was cancelled before.',
+  ),
+  NOT_REMOVABLE: entry(
+    'NOT_REMOVABLE',
+    409,
+    '550 5.7.1',
+    'The recipient itself asked for no more mail of yours, so you cannot remove that.',
+    'If it was a mistake, ask the cooperative: an operator can remove it, with a reason.',
   ),
   LINK_INVALID: entry(
     'LINK_INVALID',
@@ -298,7 +306,7 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     500,
     '451 4.3.0',
     'Something failed on our side.',
-    'Try again in some minutes; the operator has been told.',
+    'Try again in some minutes; the log of the relay says what it was.',
     true,
   ),
 };

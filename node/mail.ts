@@ -9,37 +9,37 @@ import type { Logger } from 'pino';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
 import type { Config } from './config.ts';
-import type { Certificate } from './cooperative/certificate.ts';
+import type { CertificateWatch } from './cooperative/certificate-watch.ts';
 import { LivePoolKeys } from './cooperative/pool-keys.ts';
 import { type DsnOptions, refusalNotice } from './delivery/bounce.ts';
 import { Deliverer } from './delivery/deliverer.ts';
 import { isOurselves } from './delivery/ourselves.ts';
 import { RememberedAnswers } from './delivery/route-answers.ts';
 import { TlsPolicies } from './delivery/tls-policy.ts';
-import { Acts } from './enforcement/acts.ts';
 import { Attempts } from './enforcement/attempts.ts';
 import { EventLog } from './enforcement/event-log.ts';
 import { outboxes } from './enforcement/events.ts';
+import { tellingFailures } from './enforcement/failure-notices.ts';
 import { Guard } from './enforcement/guard.ts';
-import { operatorNotices } from './enforcement/operator-notices.ts';
+import { Measures } from './enforcement/measures.ts';
+import { NoticeSender } from './enforcement/notice-sender.ts';
+import { type Notice, OperatorNotices } from './enforcement/operator-notices.ts';
 import { Rates } from './enforcement/rates.ts';
-import { type StandingOf, standings } from './enforcement/standing.ts';
+import { checkTiers, type StandingOf, standings } from './enforcement/standing.ts';
 import { suppressionProjection } from './enforcement/suppression-projection.ts';
+import type { Door } from './http/authenticated.ts';
 import { named } from './listening.ts';
 import { Authenticator } from './members/authenticate.ts';
-import { type AddressState, Contacts } from './members/contacts.ts';
+import { Contacts } from './members/contacts.ts';
 import { Suppressions } from './members/suppressions.ts';
 import type { Count } from './metrics.ts';
+import { type MemberAddresses, memberAddresses } from './operator/member-addresses.ts';
 import { Admission } from './relay/admission.ts';
 import { AdmissionMemory, commitsOf, rememberAll } from './relay/admission-memory.ts';
-import type { Door } from './relay/api/authenticated.ts';
-import { changeAddress } from './relay/api/forward-to.ts';
 import { registerMemberApi } from './relay/api/member-api.ts';
-import { refuse } from './relay/api/refusal.ts';
 import { ByteBudget } from './relay/byte-budget.ts';
 import { ConnectionCaps } from './relay/connection-caps.ts';
 import { Intake } from './relay/intake.ts';
-import { parseAddress } from './relay/mailbox.ts';
 import { OwnMail } from './relay/own-mail.ts';
 import { ReturnPaths } from './relay/return-path.ts';
 import { Signer } from './relay/signing.ts';
@@ -55,7 +55,7 @@ import { Endpoints } from './webhooks/endpoints.ts';
 import { webhookOperations } from './webhooks/operations.ts';
 import { WebhookSender } from './webhooks/sender.ts';
 
-/** Octets of unfinished messages over all sessions. */
+/** Octets of unfinished messages over all sessions, or four times the largest message. */
 const maxBytesInFlight = 128 * 1024 * 1024;
 
 export type MailOptions = {
@@ -65,7 +65,7 @@ export type MailOptions = {
   /** For addresses that strangers choose: webhooks, MTA-STS. */
   rules: AddressRules;
   http: FastifyInstance;
-  certificate: Certificate;
+  certificate: CertificateWatch;
   stops: Stops;
   log: Logger;
   count: Count;
@@ -76,17 +76,15 @@ export type MailOptions = {
 export type Mail = {
   spool: Spool;
   deliverer: Deliverer;
-  acts: Acts;
+  measures: Measures;
   record: EventLog['record'];
-  askForwardTo(domain: string, address: string): Promise<AddressState>;
-  askContact(did: string, address: string): Promise<AddressState>;
-  /** Also for what is renewed while the node runs. */
-  useCertificate(certificate: Certificate): void;
+  addresses: MemberAddresses;
 };
 
 /** @throws when the spool is damaged or taken, or a port is; what had started is stopped by `stops` */
 export async function startMail(o: MailOptions): Promise<Mail> {
   const { config, state, stops, log, now } = o;
+  checkTiers(state.db, config.caps.tiers);
   const spool = await openSpool(o);
   const memory = memoryOf(o);
   const signer = signerOf(o, memory);
@@ -96,16 +94,19 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   const suppressions = new Suppressions({ db: state.db, now });
   const webhooks = webhooksOf(o);
   const rates = new Rates({ db: state.db, now });
+  const notices = new OperatorNotices({ db: state.db, now, log });
   const standingOf = standings({
     ...{ db: state.db, policy: config.caps, throttleFactor: config.guard.throttleFactor, now },
   });
 
   const events = new EventLog({
     ...{ db: state.db, source: spool, outbox: outboxes.spool, now, log, count: o.count },
-    projections: [rates, suppressionProjection(suppressions), webhooks.deliveries],
+    projections: [rates, suppressionProjection(suppressions), webhooks.deliveries, notices],
   });
-  const acts = actsOf(o, spool, events);
-  guard(o, { rates, standingOf, acts, events, ownMail });
+  const measures = measuresOf(o, spool, events);
+  guard(o, { rates, standingOf, measures, events });
+  const noticeSender = noticeSenderOf(o, notices, ownMail);
+  events.onStored(noticeSender.examine);
   const attempts = new Attempts({ record: events.record, now, log, count: o.count });
   const sender = new WebhookSender({ ...webhooks, record: events.record, now, log, count: o.count });
   const deliverer = delivererOf(o, { spool, signer, dsn });
@@ -114,12 +115,14 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   stops.work('event log', () => events.stop());
   stops.work('guard', async () => {
     attempts.stop();
-    await acts.stop();
+    await measures.stop();
+    await noticeSender.stop();
   });
   stops.work('webhooks', () => sender.stop());
   stops.work('deliverer', () => deliverer.stop());
   events.start();
-  acts.start();
+  measures.start();
+  noticeSender.start();
   sender.start();
   deliverer.start();
 
@@ -127,20 +130,26 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   const asked = rememberAll(memory, { members: state.members, standingOf, suppressions });
   const admission = new Admission({
     ...{ ...asked, poolDomain: config.domain, exemptPerRecipient: config.caps.exemptPerRecipient },
+    maxMessageBytes: config.submission.maxMessageBytes,
   });
-  const intake = intakeOf(o, { admission, signer, spool, links, dsn, attempts });
+  const intake = intakeOf(
+    { ...o, count: tellingFailures(o.count, notices) },
+    { admission, signer, spool, links, dsn, attempts },
+  );
   const authenticator = new Authenticator({
     ...{ credentials: asked.credentials, authFailed: attempts.authFailed, count: o.count, now },
   });
-  const budget = new ByteBudget(maxBytesInFlight);
-  const listeners = await submission(o, { authenticator, intake, budget });
+  const budget = budgetOf(o);
+  await submission(o, { authenticator, intake, budget });
   const door: Door = { authenticator, admission, log };
+  const receivesFor = receivingFor(o);
   await registerMemberApi(o.http, {
     ...{ door, intake, budget, spool, contacts, suppressions, rates, standingOf, ownMail, now },
     members: state.members,
     cooperative: config.name,
     publicUrl: config.publicUrl,
     poolDomain: config.domain,
+    receivesFor,
     warmingDays: config.caps.warmingDays,
     alsoDocumented: webhookOperations,
   });
@@ -148,38 +157,36 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   await o.http.register(
     unsubscribeRoutes({
       ...{ links, suppressions, record: events.record, now, count: o.count },
+      domainOf: async (messageId) => (await spool.message(messageId))?.domain,
       domainsOf: (did) => state.members.domainsOf(did).map(({ name }) => name),
       cooperative: config.name,
       simulatorDomain: `simulator.${config.domain}`,
     }),
   );
   return {
-    ...{ spool, deliverer, acts, record: events.record },
-    ...addressesFor(o, contacts, ownMail),
-    useCertificate: (renewed) => {
-      for (const listener of listeners) listener.updateCertificate(renewed);
-    },
+    ...{ spool, deliverer, measures, record: events.record },
+    addresses: memberAddresses({
+      ...{ contacts, ownMail, receivesFor, suppressions, record: events.record },
+      members: state.members,
+      publicUrl: config.publicUrl,
+      poolDomain: config.domain,
+    }),
   };
 }
 
-/** The owner of an address is asked by mail, whoever named it. */
-function addressesFor({ config, state }: MailOptions, contacts: Contacts, ownMail: OwnMail) {
-  const asking = { contacts, ownMail, publicUrl: config.publicUrl };
-  const enrolled = (name: string) =>
-    state.members.domain(name) ?? refuse('NOT_FOUND', `${name} is not enrolled.`);
-  const checked = (address: string) =>
-    parseAddress(address)?.address ?? refuse('INVALID_REQUEST', `${address} is not an address.`);
-  return {
-    askForwardTo: async (name: string, address: string) => {
-      const { did, name: domain } = enrolled(name);
-      const purpose = { kind: 'forward-to', domain } as const;
-      return changeAddress(asking, { did, purpose, domain, wanted: checked(address) });
-    },
-    askContact: async (did: string, address: string) => {
-      if (!state.members.get(did)) refuse('NOT_FOUND', `${did} is not enrolled.`);
-      const purpose = { kind: 'contact' } as const;
-      return changeAddress(asking, { did, purpose, domain: config.domain, wanted: checked(address) });
-    },
+/** A message is in memory twice while it is put together; one member has a quarter, and room for its largest. */
+function budgetOf({ config }: MailOptions): ByteBudget {
+  const { maxMessageBytes } = config.submission;
+  const limit = Math.max(maxBytesInFlight, 4 * maxMessageBytes);
+  return new ByteBudget(limit, Math.max(limit / 4, 2 * maxMessageBytes));
+}
+
+/** A member may let its MX record point here. A domain that nobody can look up now is taken for one elsewhere. */
+function receivingFor({ config, state, resolver }: MailOptions) {
+  return async (domain: string): Promise<boolean> => {
+    if (!state.members.domain(domain)) return false;
+    const mx = await resolver.mx(domain);
+    return mx.kind === 'found' && mx.records.some(({ exchange }) => exchange === config.hostname);
   };
 }
 
@@ -204,8 +211,9 @@ function signerOf({ config, state, stops, log, now }: MailOptions, memory: Admis
     memberKeys: (name) => members.dkimKeys(name),
     memberKeysVersion: memory.remember((name: string) => members.dkimVersion(name)),
     poolKey: () => ({ domain, algorithm: 'rsa', ...pool.signing() }),
-    isPublished: (name, selector) =>
+    isPublished: memory.remember((name: string, selector: string) =>
       name === domain ? pool.isPublished(selector) : members.isDkimPublished(name, selector),
+    ),
     ...{ expireMs: config.signing.expire, restMs: config.signing.rest, now, log },
   });
   stops.store('signer', () => signer.close());
@@ -225,7 +233,7 @@ function ownMailOf({ config, log, now }: MailOptions, spool: Spool, signer: Sign
 function dsnOf({ config }: MailOptions, contacts: Contacts, signer: Signer): DsnOptions {
   return {
     from: `postmaster@${config.domain}`,
-    recipientFor: (domain) => contacts.forBounces(domain),
+    recipientFor: (domain, did) => contacts.forBounces(domain, did),
     seal: (message) => signer.signForPool(message),
   };
 }
@@ -237,12 +245,13 @@ function webhooksOf({ state, rules, now, count }: MailOptions) {
   return { endpoints, deliveries, fetch: guardedFetch(rules) };
 }
 
-function actsOf({ state, log, now, count }: MailOptions, spool: Spool, events: EventLog): Acts {
+function measuresOf({ state, log, now, count }: MailOptions, spool: Spool, events: EventLog): Measures {
   const by = 'standing';
-  return new Acts({
+  return new Measures({
     ...{ db: state.db, record: events.record, log, now, count },
     queue: {
-      hold: (did, reason) => spool.hold({ did }, { by, reason }),
+      // Our own letters and the bounces of its mail still reach the member.
+      hold: (did, reason) => spool.hold({ did, kind: 'mail' }, { by, reason }),
       release: (did, reason) => spool.unhold({ did, heldBy: by }, { by, reason }),
     },
   });
@@ -250,21 +259,26 @@ function actsOf({ state, log, now, count }: MailOptions, spool: Spool, events: E
 
 function guard(
   { config, state, log, now }: MailOptions,
-  o: { rates: Rates; standingOf: StandingOf; acts: Acts; events: EventLog; ownMail: OwnMail },
+  o: { rates: Rates; standingOf: StandingOf; measures: Measures; events: EventLog },
 ): void {
-  const { email } = config.operator;
-  const letter = { did: config.did, domain: config.domain, to: email ?? '' };
-  const notify = operatorNotices({
-    send: email === undefined ? undefined : (notice) => o.ownMail.send({ ...letter, ...notice }),
-    ...{ now, log },
-  });
   const { throttleFor, ...figures } = config.guard;
   const watching = new Guard({
-    ...{ db: state.db, rates: o.rates, standingOf: o.standingOf, acts: o.acts, notify, now, log },
+    ...{ db: state.db, rates: o.rates, standingOf: o.standingOf, measures: o.measures, now, log },
     figures: { ...figures, throttleForMs: throttleFor },
   });
   o.events.onStored((events) => watching.examine(events));
   watching.start();
+}
+
+function noticeSenderOf(
+  { config, log, now }: MailOptions,
+  notices: OperatorNotices,
+  ownMail: OwnMail,
+): NoticeSender {
+  const { email } = config.operator;
+  const letter = { did: config.did, domain: config.domain, to: email ?? '' };
+  const send = (notice: Notice) => ownMail.send({ ...letter, ...notice });
+  return new NoticeSender({ notices, send: email === undefined ? undefined : send, now, log });
 }
 
 function delivererOf(
@@ -337,22 +351,30 @@ function intakeOf(
 async function submission(
   { config, certificate, stops, log, count }: MailOptions,
   o: { authenticator: Authenticator; intake: Intake; budget: ByteBudget },
-): Promise<SubmissionServer[]> {
+): Promise<void> {
   const { hostname, listen, submission: limits } = config;
   const caps = new ConnectionCaps({ perAddress: limits.perAddress, perMember: limits.perMember });
   const { maxMessageBytes, maxConnections, proxies } = limits;
-  const servers: SubmissionServer[] = [];
   for (const [key, implicitTls] of [
     ['submission', false],
     ['submissions', true],
   ] as const) {
     const server = new SubmissionServer({
-      ...{ listen: listen[key], implicitTls, certificate, hostname, caps, proxies, log, count, ...o },
+      ...{
+        listen: listen[key],
+        implicitTls,
+        certificate: certificate.current,
+        hostname,
+        caps,
+        proxies,
+        log,
+        count,
+        ...o,
+      },
       limits: { maxMessageBytes, maxConnections },
     });
     await named(`listen.${key}`, listen[key], server.start());
     stops.listener(key, () => server.stop());
-    servers.push(server);
+    certificate.onChange((renewed) => server.updateCertificate(renewed));
   }
-  return servers;
 }

@@ -1,6 +1,6 @@
 /** The schema of node.db: members, domains, keys, labels issued, evidence, events. */
 import type { Migration } from '../appview/database.ts';
-import { enforcementSchema } from './enforcement/schema.ts';
+import { enforcementSchema, noticeSchema } from './enforcement/schema.ts';
 import { contactSchema } from './members/contact-schema.ts';
 import { dkimRotationSchema } from './members/dkim-schema.ts';
 import { suppressionSchema } from './members/suppression-schema.ts';
@@ -115,4 +115,5 @@ export const nodeMigrations: readonly Migration[] = [
   { number: 4, name: 'rates and the guard', sql: enforcementSchema },
   { number: 5, name: 'webhooks', sql: webhookSchema },
   { number: 6, name: 'rotation of DKIM keys', sql: dkimRotationSchema },
+  { number: 7, name: 'notices to the operator', sql: noticeSchema },
 ];

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createServer, type Server as XrpcServer } from '@atproto/xrpc-server';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
-import { AppView } from '../appview/appview.ts';
+import type { AppView } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
@@ -20,13 +20,11 @@ import type { Listing } from '../dnsbl/listing.ts';
 import { DnsServer } from '../dnsbl/server.ts';
 import { Zone } from '../dnsbl/zone.ts';
 import type { Config, Role } from './config.ts';
-import { type Certificate, configuredCertificate, selfSignedCertificate } from './cooperative/certificate.ts';
-import { CertificateWatch } from './cooperative/certificate-watch.ts';
+import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { declarer } from './cooperative/declarer.ts';
 import { didDocument } from './cooperative/did-document.ts';
 import { registerDeclaration } from './cooperative/xrpc.ts';
 import { RefuseAllListener } from './inbound/refuse-all.ts';
-import { domainChecks } from './labeler/checks.ts';
 import { IssuedLabels } from './labeler/issued-labels.ts';
 import { Labeler } from './labeler/labeler.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
@@ -48,6 +46,7 @@ import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
 import { closeHttp, createHttp } from './web/http.ts';
 import { registerPages } from './web/pages.ts';
+import { registerStyle } from './web/style.ts';
 
 const maxSubscribers = 1_000;
 
@@ -93,16 +92,19 @@ export class Node {
     const identities = this.#identities(state, rules);
     const xrpc = createServer();
     const issued = this.#has('labeler') ? this.#issuedLabels(state, xrpc) : undefined;
-    const appview = this.#has('appview') ? this.#appview(identities, rules, xrpc, issued) : undefined;
+    const appview = this.#has('appview') ? await this.#appview(identities, rules, xrpc, issued) : undefined;
     const http = this.#http(state, xrpc, appview);
 
-    if (this.#has('relay')) await this.#mail(state, resolver, rules, http);
-    if (this.#has('inbound')) await this.#inbound();
+    if (this.#has('relay') || this.#has('inbound')) {
+      const certificate = await this.#certificate();
+      if (this.#has('relay')) await this.#mail(state, resolver, rules, http, certificate);
+      if (this.#has('inbound')) await this.#inbound(certificate);
+    }
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
     if (appview && this.#has('dns')) await this.#dns(appview);
     if (appview) this.#follow(appview, state);
-    if (appview && issued) this.#labeler(state, issued, appview, identities, resolver);
+    if (appview && issued) await this.#labeler(state, issued, appview, identities, resolver);
     await this.#serveMetrics();
   }
 
@@ -135,12 +137,14 @@ export class Node {
     return issued;
   }
 
-  #appview(
+  /** Loaded where it is wanted: what reads the network is a third of the program. */
+  async #appview(
     identities: Identities,
     rules: AddressRules,
     xrpc: XrpcServer,
     issued: IssuedLabels | undefined,
-  ): AppView {
+  ): Promise<AppView> {
+    const { AppView } = await import('../appview/appview.ts');
     const { did, domain, publicUrl, stateDir, firehose, peers, listing } = this.#config;
     const appviewDb = openDatabase(join(stateDir, 'appview.db'), appviewMigrations, {
       synchronous: 'NORMAL',
@@ -170,7 +174,10 @@ export class Node {
 
   #http({ keys }: Membership, xrpc: XrpcServer, appview: AppView | undefined): FastifyInstance {
     const { did, labelerUrl, name, domain, peers, dns } = this.#config;
-    const http = createHttp({ xrpc, maxSubscribers, log: this.#log, count: this.#metrics.count });
+    const { proxies } = this.#config.http;
+    const http = createHttp({ xrpc, maxSubscribers, proxies, log: this.#log, count: this.#metrics.count });
+    // Also without the role `web`: pages behind mailed links stand here.
+    registerStyle(http);
     const document = didDocument({ did, labelKey: keys.label.did(), labelerUrl });
     http.get('/.well-known/did.json', () => document);
     registerDeclaration(xrpc, declarer({ config: this.#config, key: keys.label, now: this.#now }));
@@ -201,13 +208,14 @@ export class Node {
     this.#stops.work('appview', () => appview.stop());
   }
 
-  #labeler(
+  async #labeler(
     { db, members }: Membership,
     issued: IssuedLabels,
     { attestations }: AppView,
     identities: Identities,
     resolver: Resolver,
-  ): void {
+  ): Promise<void> {
+    const { domainChecks } = await import('./labeler/checks.ts');
     const { reverifyInterval, retryUnverified } = this.#config.labeler;
     const verifications = new Verifications(db);
     const control = { identities, fetch: identities.fetch };
@@ -229,28 +237,34 @@ export class Node {
     this.#stops.work('labeler', () => schedule.stop());
   }
 
-  async #mail(state: Membership, resolver: DnsResolver, rules: AddressRules, http: FastifyInstance) {
-    const certificate = await this.#certificate();
+  async #mail(
+    state: Membership,
+    resolver: DnsResolver,
+    rules: AddressRules,
+    http: FastifyInstance,
+    certificate: CertificateWatch,
+  ): Promise<void> {
     const mail = await startMail({
       ...{ config: this.#config, state, resolver, rules, http, certificate, stops: this.#stops },
       ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
     });
-    this.#watchCertificate((renewed) => mail.useCertificate(renewed));
-    await this.#operator(mail);
+    await this.#operator(mail, state);
   }
 
-  async #operator(mail: Mail): Promise<void> {
-    const { stateDir, did, name, listen } = this.#config;
-    const { spool, deliverer, record, acts } = mail;
+  async #operator(mail: Mail, { members }: Membership): Promise<void> {
+    const { stateDir, did, name, listen, caps } = this.#config;
+    const { spool, deliverer, record, measures } = mail;
     const [log, now] = [this.#log, this.#now];
-    const tools = new QueueTools({ queue: spool, traffic: deliverer, did, record, now });
+    const stoppedMembers = () => measures.stoppedMembers();
+    const tools = new QueueTools({ queue: spool, traffic: deliverer, did, record, stoppedMembers, now });
     const sessions = new OperatorSessions(now);
     const control = new ControlSocket({ stateDir, log });
     await control.app.register(queueApi(tools));
     await control.app.register(operatorLinks(sessions));
     const setStanding: Parameters<typeof membersApi>[0]['setStanding'] = (state, measure) =>
-      acts.setStanding(state, measure);
-    await control.app.register(membersApi({ ...mail, setStanding }));
+      measures.setStanding(state, measure);
+    const tiers = Object.keys(caps.tiers);
+    await control.app.register(membersApi({ ...mail, setStanding, members, tiers }));
     await control.start();
     this.#stops.listener('control', () => control.stop());
     if (!listen.operator) return;
@@ -259,36 +273,27 @@ export class Node {
     this.#stops.listener('operator', () => pages.close());
   }
 
-  async #inbound(): Promise<void> {
+  async #inbound(certificate: CertificateWatch): Promise<void> {
     const { listen, hostname } = this.#config;
-    const tls = await this.#certificate();
     const listener = new RefuseAllListener({
       listen: listen.inbound,
       hostname,
-      tls,
+      tls: certificate.current,
       log: this.#log,
       count: this.#metrics.count,
     });
+    certificate.onChange((renewed) => listener.updateCertificate(renewed));
     await named('listen.inbound', listen.inbound, listener.start());
     this.#stops.listener('inbound', () => listener.stop());
   }
 
-  async #certificate(): Promise<Certificate> {
+  async #certificate(): Promise<CertificateWatch> {
     const { tls, hostname } = this.#config;
-    if (tls) return configuredCertificate(tls);
-    return selfSignedCertificate({
-      dir: keysDir(this.#config),
-      names: [hostname, 'localhost'],
-      now: this.#now,
-    });
-  }
-
-  /** A certificate of our own making lives for a year; the operator's is renewed every few weeks. */
-  #watchCertificate(onChange: (renewed: Certificate) => void): void {
-    const { tls } = this.#config;
-    if (!tls) return;
-    const watch = new CertificateWatch({ ...tls, onChange, log: this.#log, count: this.#metrics.count });
+    const own = { dir: keysDir(this.#config), names: [hostname, 'localhost'] as [string, string] };
+    const source = tls ? configuredFiles(tls) : selfSigned({ ...own, now: this.#now });
+    const watch = await CertificateWatch.open({ ...source, log: this.#log, count: this.#metrics.count });
     this.#stops.work('certificate', () => watch.stop());
+    return watch;
   }
 
   async #dns({ listings, zoneSerial }: AppView): Promise<void> {

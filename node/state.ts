@@ -44,6 +44,7 @@ export async function openMembership(config: Config, now: () => number): Promise
     seal,
     poolDomain: config.domain,
     mailHost: config.hostname,
+    domainsPerMember: config.caps.domainsPerMember,
     now,
   });
   return { db, keys, seal, members };

@@ -22,6 +22,7 @@ const peers = {
   postfix: { probe: ['/usr/sbin/postconf', 'mail_version'], debian: 'postfix' },
   opendkim: { probe: ['/usr/sbin/opendkim', '-V'], debian: 'opendkim' },
   rspamd: { probe: ['rspamd', '--version'], debian: 'rspamd' },
+  chromium: { probe: ['chromium', '--version'], debian: 'chromium' },
   strace: { probe: ['strace', '-V'], debian: 'strace' },
 } satisfies Record<string, Peer>;
 

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { freePort } from './free-port.ts';
 import { DnsWorld } from './sandbox/dns-world.ts';
@@ -29,7 +29,7 @@ export type RelayNodeOptions = {
 export type Member = { did: string; apiKey: string };
 export type DnsText = { type: string; name: string; value: string };
 
-const atmos = join(import.meta.dirname, '../node/main.ts');
+const atmos = join(import.meta.dirname, '../node/atmos.js');
 const runFile = promisify(execFile);
 const plenty = 1_000_000_000;
 /** Longer than the node's own 12 s. */
@@ -106,11 +106,17 @@ export class RelayNode {
   /** Starts the process, the first time or again. */
   async launch(): Promise<void> {
     const { wrapper = [], nodeFlags = [] } = this.#options;
-    const [command, ...args] = [...wrapper, process.execPath, ...nodeFlags, atmos, 'start'];
+    const [command, ...args] = [...wrapper, atmos, 'start'];
     const log = openSync(this.logFile, 'a', 0o600);
     const child = spawn(command!, [...args, '--config', this.configFile], {
       stdio: ['ignore', log, log, 'ipc'],
       detached: true,
+      env: {
+        ...process.env,
+        // Its first line asks for `node`.
+        PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+        ...(nodeFlags.length > 0 && { NODE_OPTIONS: nodeFlags.join(' ') }),
+      },
     });
     closeSync(log);
     this.#child = child;

@@ -23,20 +23,24 @@ export function addDkimCommands(program: Command): void {
       const records = await beginRotation(options.config, domain);
       if (options.json) return print(records);
       for (const { name, value } of records) console.log(`  TXT\t${name}\t${value}`);
-      console.log(`When they are published: atmos dkim activate ${domain}`);
+      const selectors = records.map(({ name }) => name.split('.', 1)[0]).join(', ');
+      console.log(`When they are published, and the member's attestation names ${selectors} too`);
+      console.log(`(atmos member attest): atmos dkim activate ${domain}`);
     });
 
   common(dkim.command('activate'))
-    .description('let the new keys sign, once DNS has them; the old ones stay valid for a week')
+    .description('let the new keys sign, once DNS has them and the attestation names their selectors')
     .argument('<domain>')
-    .action(async (domain: string, options: Common) => {
+    .option('--at-once', 'the old keys end now: for keys that are no secret any more')
+    .action(async (domain: string, options: Common & { atOnce?: boolean }) => {
       const { activateRotation } = await import('./dkim.ts');
-      const outcome = await activateRotation(options.config, domain);
+      const outcome = await activateRotation(options.config, domain, options);
       if (outcome.kind === 'not-published')
         throw new Error(`not yet: DNS does not have ${outcome.missing.join(', ')}`);
       if (outcome.kind === 'nothing-pending')
         throw new Error(`${domain} has no new keys. Make them: atmos dkim rotate ${domain}`);
-      options.json ? print(outcome) : console.log('The new keys sign now. Leave the old records for a week.');
+      const old = options.atOnce ? 'Take the old records away.' : 'Leave the old records for a week.';
+      options.json ? print(outcome) : console.log(`The new keys sign now. ${old}`);
     });
 
   common(dkim.command('abandon'))

@@ -25,8 +25,17 @@ export function beginRotation(
   return withRotation(configFile, domain, (rotation, name) => rotation.begin(name));
 }
 
-/** Asks the configured resolvers first: a key that nobody can look up must not sign. @throws as the others */
-export function activateRotation(configFile: string, domain: string): Promise<Activation> {
+/**
+ * Asks the configured resolvers first: a key that nobody can look up must not sign.
+ *
+ * @param o.atOnce the old keys end now; mail that they signed is signed again before it leaves
+ * @throws as the others
+ */
+export function activateRotation(
+  configFile: string,
+  domain: string,
+  o: { atOnce?: boolean } = {},
+): Promise<Activation> {
   return withRotation(configFile, domain, async (rotation, name) => {
     const records = rotation.pendingRecords(name);
     if (records.length === 0) return { kind: 'nothing-pending' };
@@ -34,7 +43,7 @@ export function activateRotation(configFile: string, domain: string): Promise<Ac
     const isThere = await Promise.all(records.map((record) => isPublished(resolver, record)));
     const missing = records.filter((_, i) => !isThere[i]).map((record) => record.name);
     if (missing.length > 0) return { kind: 'not-published', missing };
-    rotation.activate(name);
+    rotation.activate(name, o.atOnce ? { overlapMs: 0 } : {});
     return { kind: 'activated' };
   });
 }

@@ -8,7 +8,7 @@ import { resolve } from 'node:path';
 import { checkConfig } from '../config.ts';
 import { openKeys } from '../state.ts';
 
-export type InitOptions = { file: string; name: string; domain: string; url: string };
+export type InitOptions = { file: string; name: string; domain: string; url: string; email?: string };
 
 /** @throws ConfigError when an option makes an invalid file; Error when the file exists */
 export async function init({
@@ -16,9 +16,10 @@ export async function init({
   name,
   domain,
   url,
+  email,
 }: InitOptions): Promise<{ file: string; did: string; labelKey: string }> {
   const path = resolve(file);
-  const text = template({ name, domain, url });
+  const text = template({ name, domain, url, email });
   const config = checkConfig(text, path);
   // Before the file: a folder whose keys were lost must not get a configuration that hides it.
   const keys = await openKeys(config);
@@ -31,7 +32,7 @@ export async function init({
   return { file: path, did: config.did, labelKey: keys.label.did() };
 }
 
-function template({ name, domain, url }: Omit<InitOptions, 'file'>): string {
+function template({ name, domain, url, email }: Omit<InitOptions, 'file'>): string {
   const text = (value: string) => JSON.stringify(value);
   return `// One cooperative. Every key that is left out has a default; a wrong one is refused with its line.
 {
@@ -57,6 +58,8 @@ function template({ name, domain, url }: Omit<InitOptions, 'file'>): string {
     "nameservers": [${text(`ns1.${domain}`)}],
     "hostmaster": ${text(`hostmaster@${domain}`)}
   },
+  // Who is told when a member is held or mail cannot be taken. An address elsewhere: port 25 takes no mail yet.
+  ${email ? '' : '// '}"operator": { "email": ${text(email ?? 'you@elsewhere.example')} },
   // Whom you guarantee: their votes count in your list.
   "peers": []
 }

@@ -19,7 +19,7 @@ function addEnrolment(member: Command): void {
     .option('--handle <handle>', 'a name to log in with, beside the DID')
     .requiredOption('--domain <domain...>', 'a domain to send from; may be given again')
     .option('--no-relay', 'for attestation alone: the member sends by other ways')
-    .option('--category <category>', 'of mail that does not say, such as transactional for a PDS', 'bulk')
+    .option('--category <category>', 'of the key: of mail that does not say, such as transactional for a PDS')
     .action(
       async (
         options: Common & {
@@ -27,7 +27,7 @@ function addEnrolment(member: Command): void {
           handle?: string;
           domain: string[];
           relay: boolean;
-          category: string;
+          category?: string;
         },
       ) => {
         const { enrolMember } = await import('./member.ts');
@@ -93,10 +93,24 @@ function addKeys(member: Command): void {
       options.json ? print(made) : console.log(`API key ${made.id}, shown this once: ${made.key}`);
     });
 
+  common(member.command('keys'))
+    .description('the API keys of a member')
+    .argument('<did>')
+    .action(async (did: string, options: Common) => {
+      const { apiKeys } = await import('./member.ts');
+      const keys = await apiKeys(options.config, did);
+      if (options.json) return print(keys);
+      for (const { id, name, defaultCategory, createdAt, lastUsedAt, revokedAt } of keys) {
+        const used = lastUsedAt ? `used ${date(lastUsedAt)}` : 'never used';
+        const state = revokedAt ? `revoked ${date(revokedAt)}` : used;
+        console.log([id, name, defaultCategory ?? '-', `made ${date(createdAt)}`, state].join('\t'));
+      }
+    });
+
   common(member.command('revoke'))
     .description('end an API key')
     .argument('<did>')
-    .argument('<id>', 'of the key')
+    .argument('<id>', 'of the key, as `atmos member keys` shows it')
     .action(async (did: string, id: string, options: Common) => {
       const { revokeApiKey } = await import('./member.ts');
       if (!(await revokeApiKey(options.config, did, id))) throw new Error(`${did} has no live key ${id}`);
@@ -134,6 +148,10 @@ function addAttestation(member: Command): void {
         options.json ? print(made) : console.log(`${made.uri} is now ${made.cid}`);
       },
     );
+}
+
+function date(at: number): string {
+  return new Date(at).toISOString().slice(0, 10);
 }
 
 function printRecords(records: DnsRecord[]): void {

@@ -5,8 +5,9 @@
  */
 import { readConfig } from '../config.ts';
 import { Verifications } from '../labeler/verifications.ts';
+import type { ApiKeyRow } from '../members/api-keys.ts';
 import { type Category, categories, parseCategory } from '../members/category.ts';
-import type { AddressState } from '../members/contacts.ts';
+import { type AddressState, Contacts } from '../members/contacts.ts';
 import type { DnsRecord, EnrolmentRefusal, Member, Members } from '../members/members.ts';
 import { Suppressions } from '../members/suppressions.ts';
 import { callNode } from '../operator/control.ts';
@@ -28,7 +29,7 @@ export type EnrolRequest = {
   domains: string[];
   /** False: enrolled for attestation alone. */
   relay: boolean;
-  /** For mail that does not say: default `bulk`. A PDS wants `transactional`. */
+  /** Of the first key, for mail that does not say; without it the domain's counts. A PDS wants `transactional`. */
   category?: string;
 };
 
@@ -56,6 +57,14 @@ export function newApiKey(
 /** @returns false when the member has no such live key. @throws ConfigError */
 export function revokeApiKey(configFile: string, did: string, id: string): Promise<boolean> {
   return withMembers(configFile, async (members) => members.revokeApiKey(did, id));
+}
+
+/** Also those that were revoked. @throws ConfigError; RangeError when not enrolled */
+export function apiKeys(configFile: string, did: string): Promise<ApiKeyRow[]> {
+  return withMembers(configFile, async (members) => {
+    if (!members.get(did)) throw new RangeError(`${did} is not enrolled`);
+    return members.apiKeys(did);
+  });
 }
 
 /** @throws ConfigError */
@@ -94,24 +103,27 @@ export async function setForwardTo(configFile: string, domain: string, address: 
     const state = await callNode(stateDir, 'POST', '/members/forward-to', { domain, address });
     return (state as AddressState).confirmed === address;
   }
-  await withMembers(configFile, async (members) => members.setForwardTo(domain, address, Date.now()));
+  await confirmNow(configFile, domain, address);
   return true;
+}
+
+async function confirmNow(configFile: string, domain: string, address: string): Promise<void> {
+  const { db, members } = await openMembership(readConfig(configFile), Date.now);
+  try {
+    const enrolled = members.domain(domain);
+    if (!enrolled) throw new RangeError(`${domain} is not enrolled`);
+    const purpose = { kind: 'forward-to', domain: enrolled.name } as const;
+    new Contacts({ db, now: Date.now }).confirmNow(enrolled.did, purpose, address);
+  } finally {
+    db.close();
+  }
 }
 
 /** @throws ConfigError */
 export async function listSuppressions(configFile: string, did: string, cursor?: string) {
-  return withSuppressions(configFile, (list) => list.list(did, { limit: 100, ...(cursor && { cursor }) }));
-}
-
-/** @returns false when the address is not on the list. @throws ConfigError */
-export async function removeSuppression(configFile: string, did: string, address: string): Promise<boolean> {
-  return withSuppressions(configFile, (list) => list.remove(did, address));
-}
-
-async function withSuppressions<T>(configFile: string, act: (list: Suppressions) => T): Promise<T> {
   const { db } = await openMembership(readConfig(configFile), Date.now);
   try {
-    return act(new Suppressions({ db, now: Date.now }));
+    return new Suppressions({ db, now: Date.now }).list(did, { limit: 100, ...(cursor && { cursor }) });
   } finally {
     db.close();
   }

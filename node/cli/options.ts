@@ -1,6 +1,7 @@
 /** What the commands have in common: two options, and who runs them. */
 import { userInfo } from 'node:os';
 import type { Command } from 'commander';
+import { durationMs } from '../duration.ts';
 
 export type Common = { config: string; json?: boolean };
 
@@ -32,11 +33,9 @@ export async function callRunning(
   return callNode(readConfig(config).stateDir, method, path, body);
 }
 
-const unitMs = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 /** @param option for the message. @throws Error for what is no time such as 30m, 2h, 3d */
 export function milliseconds(option: string, text: string): number {
-  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  if (!count) throw new Error(`${option} ${text}: write it as 30m, 2h or 3d`);
-  return Number(count) * unitMs[unit as keyof typeof unitMs];
+  const ms = durationMs(text);
+  if (ms === undefined) throw new Error(`${option} ${text}: write it as 30m, 2h or 3d`);
+  return ms;
 }

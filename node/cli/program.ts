@@ -7,7 +7,7 @@
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
 import { addDkimCommands } from './dkim-commands.ts';
-import { addKeysCommand } from './keys.ts';
+import { addKeysCommand } from './keys-commands.ts';
 import { addMemberCommands } from './member-commands.ts';
 import { addOperatorCommands } from './operator-commands.ts';
 import { addQueueCommands } from './queue-commands.ts';

@@ -14,6 +14,7 @@ type Filters = Common & {
   site?: string;
   state?: string[];
   olderThan?: string;
+  heldBy?: string;
 };
 
 type Overview = Awaited<ReturnType<QueueTools['overview']>>;
@@ -23,7 +24,7 @@ export function addQueueCommands(program: Command): void {
   const queue = program.command('queue').description('mail that waits: look at it, hold it, move it on');
   addLooking(queue);
   addAct(queue, 'hold', 'keep it in the queue until it is released');
-  addAct(queue, 'release', 'let what is held go on');
+  addAct(queue, 'release', 'let what is held go on; mail of a member who may not send only with --held-by');
   addAct(queue, 'retry', 'try it now');
   addAct(queue, 'fail', 'give it up; the member gets a bounce');
   addAct(queue, 'drop', 'give it up without a bounce; it ends as cancelled');
@@ -108,6 +109,7 @@ function selectionOf(ids: string[], options: Filters): Selection {
     ...(options.toDomain && { recipientDomain: options.toDomain.toLowerCase() }),
     ...(options.site && { site: options.site }),
     ...(options.state && { states: options.state as Selection['states'] }),
+    ...(options.heldBy && { heldBy: options.heldBy }),
     ...(options.olderThan && { before: Date.now() - milliseconds('--older-than', options.olderThan) }),
   };
 }
@@ -120,6 +122,7 @@ function filtered(command: Command): Command {
     .option('--to-domain <domain>', 'to this domain')
     .option('--site <site>', 'to this MX site')
     .option('--state <state...>', 'in these states, such as deferred or held')
+    .option('--held-by <name>', 'held by this person, or by `standing`')
     .option('--older-than <age>', 'accepted longer ago than 30m, 2h, 1d');
 }
 

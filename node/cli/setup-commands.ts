@@ -8,10 +8,18 @@ export function addSetupCommands(program: Command): void {
     .requiredOption('--name <name>', 'what people read, such as Harbor')
     .requiredOption('--domain <domain>', 'the pool domain, such as harbor.example')
     .requiredOption('--url <url>', 'where people reach the pages, such as https://harbor.example')
+    .option('--email <address>', 'who is told when something stops by itself')
     .option('--config <file>', 'where to write it', 'atmos.jsonc')
     .option('--json', 'print data in place of text')
     .action(
-      async (options: { name: string; domain: string; url: string; config: string; json?: boolean }) => {
+      async (options: {
+        name: string;
+        domain: string;
+        url: string;
+        email?: string;
+        config: string;
+        json?: boolean;
+      }) => {
         const { init } = await import('./init.ts');
         const made = await init({ ...options, file: options.config });
         if (options.json) return console.log(JSON.stringify(made));

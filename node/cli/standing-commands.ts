@@ -1,4 +1,4 @@
-/** `atmos member …` for what a member may do now, and for its suppression list. */
+/** `atmos member …` for what a member may do now, what its mail is, and for its suppression list. */
 import type { Command } from 'commander';
 import type { StandingState } from '../enforcement/standing.ts';
 import { type Common, callRunning, common, milliseconds, print, whoActs } from './options.ts';
@@ -8,6 +8,7 @@ export function addStandingCommands(member: Command): void {
   addStanding(member, 'hold', 'held', 'hold the mail of a member until somebody has looked at it');
   addStanding(member, 'throttle', 'throttled', 'lower the caps of a member');
   addStanding(member, 'reinstate', 'active', 'end a measure; what was held for it goes on');
+  addKind(member);
   addSuppressions(member);
   addContact(member);
 }
@@ -25,6 +26,27 @@ function addStanding(member: Command, word: string, state: StandingState, descri
     const answer = await callRunning(options, 'POST', '/members/standing', body);
     options.json ? print(answer) : console.log(`${did} is ${state}.`);
   });
+}
+
+function addKind(member: Command): void {
+  common(member.command('tier'))
+    .description('the caps of a member, by a tier of the configuration')
+    .argument('<did>')
+    .argument('<tier>', 'such as trusted')
+    .action(async (did: string, tier: string, options: Common) => {
+      const answer = await callRunning(options, 'POST', '/members/tier', { did, tier, actor: whoActs() });
+      options.json ? print(answer) : console.log(`${did} has the tier ${tier}.`);
+    });
+
+  common(member.command('category'))
+    .description('what the mail of a domain is where neither the message nor its key says')
+    .argument('<domain>')
+    .argument('<category>', 'such as transactional for a PDS')
+    .action(async (domain: string, category: string, options: Common) => {
+      const body = { domain, category, actor: whoActs() };
+      const answer = await callRunning(options, 'POST', '/members/category', body);
+      options.json ? print(answer) : console.log(`Mail of ${domain} is ${category}.`);
+    });
 }
 
 function addSuppressions(member: Command): void {
@@ -45,11 +67,11 @@ function addSuppressions(member: Command): void {
     .description('take an address off the suppression list of a member')
     .argument('<did>')
     .argument('<address>')
-    .action(async (did: string, address: string, options: Common) => {
-      const { removeSuppression } = await import('./member.ts');
-      if (!(await removeSuppression(options.config, did, address)))
-        throw new Error(`${address} is not on the list of ${did}`);
-      if (options.json) print({ did, address, removed: true });
+    .requiredOption('--reason <text>', 'why, for the record: the recipient may have asked for no more mail')
+    .action(async (did: string, address: string, options: Common & { reason: string }) => {
+      const body = { did, address, reason: options.reason, actor: whoActs() };
+      const answer = await callRunning(options, 'POST', '/members/unsuppress', body);
+      options.json ? print(answer) : console.log(`${address} is off the list of ${did}.`);
     });
 }
 

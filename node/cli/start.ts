@@ -36,8 +36,11 @@ export async function start(configFile: string): Promise<void> {
   await stopped;
 }
 
+/** Lines are written some at a time, at most 200 ms late; a fatal one at once, with all before it. */
 function logger(config: Config): Logger {
-  return pino({ level: config.log.level, base: { node: config.name } }, pino.destination(2));
+  const standardError = pino.destination({ dest: 2, sync: true, minLength: 4096, periodicFlush: 200 });
+  process.on('exit', () => standardError.flushSync());
+  return pino({ level: config.log.level, base: { node: config.name } }, standardError);
 }
 
 /** A bug, or state of ours that is corrupt: going on would make it worse. What was accepted is on disk. */

@@ -16,6 +16,7 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 import { CorruptState } from '../../appview/database.ts';
 
 /**
@@ -29,6 +30,7 @@ export async function createIfMissing(file: string, content: () => Promise<strin
   try {
     writeDurably(draft, await content());
     linkSync(draft, file);
+    syncFolder(file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
@@ -55,8 +57,19 @@ export function replaceDurably(file: string, content: string): void {
   try {
     writeDurably(draft, content);
     renameSync(draft, file);
+    syncFolder(file);
   } finally {
     rmSync(draft, { force: true });
+  }
+}
+
+/** A name is on disk only when its folder is. */
+function syncFolder(file: string): void {
+  const descriptor = openSync(dirname(file), 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
   }
 }
 

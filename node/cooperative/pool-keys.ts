@@ -2,7 +2,8 @@
  * The pool domain's DKIM keys: one signs, others wait for their record to be published, or for it to be taken away.
  *
  * `pool-dkim.pem` has the selector `pool`; each later key is `pool-dkim.<selector>.pem`, and `pool-selector` names
- * the one that signs. Promise: changing it is one rename, seen by the running node within a second; a key file
+ * the one that signs, since its file was written. `pool-last` keeps the newest selector that ever was: none is used
+ * twice. Promise: changing it is one rename, seen by the running node within a second; a key file
  * is never overwritten, so that signatures under way stay verifiable for as long as the records stay.
  */
 import { createPrivateKey, createPublicKey, generateKeyPair } from 'node:crypto';
@@ -23,6 +24,7 @@ export type PoolDkimKey = {
 
 const firstSelector = 'pool';
 const selectorFile = 'pool-selector';
+const lastFile = 'pool-last';
 const keyFile = /^pool-dkim(?:\.(pool[1-9]\d{0,5}))?\.pem$/;
 
 /** Makes the first key where there is none. */
@@ -45,7 +47,8 @@ export function poolKeys(dir: string): (PoolDkimKey & { signs: boolean })[] {
 export async function newPoolKey(dir: string): Promise<PoolDkimKey> {
   const signing = numberOf(signingSelector(dir));
   const newest = Math.max(...selectorsIn(dir).map(numberOf));
-  const selector = `${firstSelector}${newest > signing ? newest : newest + 1}`;
+  const next = Math.max(newest, lastDropped(dir)) + 1;
+  const selector = `${firstSelector}${newest > signing ? newest : next}`;
   await createIfMissing(fileOf(dir, selector), rsaPem);
   return readKey(dir, selector);
 }
@@ -60,7 +63,14 @@ export function usePoolKey(dir: string, selector: string): void {
 export function dropPoolKey(dir: string, selector: string): void {
   if (selector === signingSelector(dir)) throw new Error(`${selector} signs now`);
   if (!selectorsIn(dir).includes(selector)) throw new Error(`there is no pool key ${selector}`);
+  if (numberOf(selector) > lastDropped(dir)) replaceDurably(join(dir, lastFile), `${selector}\n`);
   rmSync(fileOf(dir, selector));
+}
+
+/** Unix ms until which signatures made with that key may still be looked at; 0 for one that never signed. */
+export function neededUntil(dir: string, selector: string, overlapMs: number): number {
+  if (numberOf(selector) > numberOf(signingSelector(dir))) return 0;
+  return statSync(join(dir, selectorFile)).mtimeMs + overlapMs;
 }
 
 /** The keys as the running node sees them: looked for again once a second at most. */
@@ -108,6 +118,12 @@ function signingSelector(dir: string): string {
   const selector = readFileSync(file, 'utf8').trim();
   if (!/^pool\d{0,6}$/.test(selector)) throw new CorruptState(`${file} does not name a pool key.`);
   return selector;
+}
+
+/** The number of the newest selector that was dropped; 0 when none was. */
+function lastDropped(dir: string): number {
+  const file = join(dir, lastFile);
+  return existsSync(file) ? numberOf(readFileSync(file, 'utf8').trim()) : 0;
 }
 
 /** In the order in which they were made. */

@@ -235,13 +235,24 @@ function isStale(outcome: Outcome): boolean {
 
 /** @param signatures those to go out with, the claim's or newer ones */
 export function outgoingOf(claim: Claim, signatures: Buffer, body: Buffer): Outgoing {
-  const message = Buffer.concat([signatures, claim.prefix, body]);
+  const message = joined([signatures, claim.prefix, body]);
   const eightBit = !isAscii(message);
   const end = eightBit ? message.indexOf('\r\n\r\n') : 0;
   const utf8Header = eightBit && !isAscii(end === -1 ? message : message.subarray(0, end));
   const { returnPath: from, address: to, requireTls } = claim;
   const dsn = wishOf(claim);
   return { from, to, message, utf8Header, eightBit, requireTls, ...(dsn && { dsn }) };
+}
+
+/** The spool keeps a message in one piece, so its parts mostly lie in memory as they go out: then nothing is copied. */
+function joined(parts: readonly Buffer[]): Buffer {
+  const [first] = parts as [Buffer];
+  let end = first.byteOffset;
+  for (const part of parts) {
+    if (part.buffer !== first.buffer || part.byteOffset !== end) return Buffer.concat(parts);
+    end += part.length;
+  }
+  return Buffer.from(first.buffer, first.byteOffset, end - first.byteOffset);
 }
 
 function wishOf({ ret, envid, notify, orcpt }: Claim): DsnWish | undefined {

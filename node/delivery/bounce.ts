@@ -9,7 +9,7 @@
  */
 import { newQueueId, recipientId } from '../spool/ids.ts';
 import type { AttemptRecord, Claim, NewMessage, NewRecipient, Notify } from '../spool/spool.ts';
-import { composeDsn, type DsnAction } from './dsn.ts';
+import { composeDsn, type DsnAction, octetsFor } from './dsn.ts';
 
 export type DsnOptions = {
   /**
@@ -34,6 +34,7 @@ export type Subject = Pick<
   | 'receivedAt'
   | 'address'
   | 'requireTls'
+  | 'simulated'
   | 'ret'
   | 'envid'
   | 'notify'
@@ -45,8 +46,8 @@ export type Notice = {
   subject: Subject;
   /** Why: the last try that says something about the destination. */
   cause: AttemptRecord;
-  /** The message as it went out, or its beginning. */
-  original: () => Promise<Buffer | undefined>;
+  /** The message as it went out, or so many octets of its beginning and more. */
+  original: (octets: number) => Promise<Buffer | undefined>;
   /** Of a delay: when we give up. */
   retryUntil?: number;
 };
@@ -71,10 +72,12 @@ export async function notice(
 ): Promise<NewMessage | undefined> {
   const to = recipientOf(action, subject, dsn);
   if (to === undefined) return undefined;
-  const bytes = await original();
+  const { queueId, receivedAt, envid, orcpt, ret } = subject;
+  // RFC 3461 §4.3: RET is about failures only.
+  const returnFull = action === 'failed' && ret === 'full';
+  const bytes = await original(octetsFor({ returnFull }));
   if (!bytes) return undefined;
   const now = context.now();
-  const { queueId, receivedAt, envid, orcpt, ret } = subject;
   const message = await composeDsn({
     ...{ action, from: dsn.from, to, queueId, receivedAt, now },
     reportingMta: context.hostname,
@@ -85,8 +88,7 @@ export async function notice(
     remoteMta: cause.host,
     lastAttemptAt: cause.at,
     ...{ retryUntil, envid, orcpt },
-    // RFC 3461 §4.3: RET is about failures only.
-    returnFull: action === 'failed' && ret === 'full',
+    returnFull,
     original: bytes,
   });
   return ownMessage({ to, message, subject }, dsn, context);
@@ -101,6 +103,8 @@ async function ownMessage(
   const queueId = newQueueId(() => now);
   const signatures = await dsn.seal(message, queueId);
   const recipient = { id: recipientId(queueId, 1), address: to, returnPath: '' };
+  // What never left the machine brings nothing that does (simulator.ts).
+  const simulated = subject.simulated && { simulated: true };
   return {
     queueId,
     kind: 'dsn',
@@ -111,7 +115,7 @@ async function ownMessage(
     receivedAt: now,
     expiresAt: now + lifetimeMs,
     body: message,
-    recipients: [{ ...recipient, signatures, signedAt: now, prefix: Buffer.alloc(0) }],
+    recipients: [{ ...recipient, signatures, signedAt: now, prefix: Buffer.alloc(0), ...simulated }],
     caps: [],
     // RFC 8689 §5: what was to be protected is in the notice too.
     ...(subject.requireTls && { requireTls: true }),
@@ -129,9 +133,9 @@ export function refusalNotice(
   dsn: DsnOptions,
   context: NoticeContext,
 ): Promise<NewMessage | undefined> {
-  const { address, notify, orcpt, refused, signatures, prefix } = recipient;
+  const { address, notify, orcpt, refused, signatures, prefix, simulated = false } = recipient;
   const { queueId, kind, did, domain, mailFrom, receivedAt, requireTls = false, ret, envid } = message;
-  const asked = { requireTls, ret, envid, notify, orcpt };
+  const asked = { requireTls, simulated, ret, envid, notify, orcpt };
   const subject: Subject = { queueId, kind, did, domain, mailFrom, receivedAt, address, ...asked };
   const original = () => Promise.resolve(Buffer.concat([signatures, prefix, message.body]));
   return notice({ action: 'failed', subject, cause: refused, original }, dsn, context);

@@ -97,7 +97,7 @@ export class Conclusions {
     const plain: Settlement = { recipientId, attempt: record, next, ...(emit && { emit }) };
     if (next.state === 'bounced') return this.#bounced(claim, record, plain);
     if (next.state === 'sent') {
-      const isDue = !ended.relayed && this.#isDue('relayed', claim);
+      const isDue = !ended.relayed && this.#isTold('relayed', claim);
       return isDue ? this.#withNotice('relayed', ended, plain) : plain;
     }
     if (!this.#isLate(claim)) return plain;
@@ -108,12 +108,22 @@ export class Conclusions {
     return recipientOf(action, claim, this.#options.dsn) !== undefined;
   }
 
+  /** Whether a notice is due that nothing waits for: not where nobody can say to whom. */
+  #isTold(action: DsnAction, claim: Claim): boolean {
+    try {
+      return this.#isDue(action, claim);
+    } catch (error) {
+      this.#dsnFailed(claim, error as Error);
+      return false;
+    }
+  }
+
   /** Time that it was scheduled or held is in `expiresAt`, so what is left of the lifetime tells the age. */
   #isLate(claim: Claim): boolean {
     const { delayNoticeMs, notices, now } = this.#options;
     if (delayNoticeMs === undefined || claim.delayNoticed) return false;
     const age = Math.min(notices.lifetimeMs - (claim.expiresAt - now()), now() - claim.receivedAt);
-    return age >= delayNoticeMs && this.#isDue('delayed', claim);
+    return age >= delayNoticeMs && this.#isTold('delayed', claim);
   }
 
   /** A failure to make it is no reason to wait. */
@@ -143,8 +153,9 @@ export class Conclusions {
 
   #notice(action: DsnAction, claim: Claim, cause: AttemptRecord): Promise<NewMessage | undefined> {
     const { spool, dsn, notices } = this.#options;
-    const original = async () => {
-      const body = claim.body ?? (await spool.body(claim.queueId));
+    // A bounce holds no place, so many may be made at once: never a large message in whole.
+    const original = async (octets: number) => {
+      const body = claim.body?.subarray(0, octets) ?? (await spool.body(claim.queueId, octets));
       return body && Buffer.concat([claim.signatures, claim.prefix, body]);
     };
     const retryUntil = action === 'delayed' ? { retryUntil: claim.expiresAt } : {};

@@ -148,11 +148,12 @@ export class Deliverer {
   async stop(): Promise<void> {
     this.#state = 'stopping';
     this.#unsubscribe?.();
-    await this.#onHand.stop();
     const graceOver = setTimeout(() => this.#abort.abort(), this.#options.graceMs ?? defaults.graceMs);
+    // A disk that hangs is not waited for, here and below.
+    await unlessAborted(this.#onHand.stop(), this.#abort.signal).catch(ignore);
     await Promise.all(this.#running);
     this.#wire.pool.close();
-    // What has its outcome may still be on its way to the disk; a disk that hangs is not waited for.
+    // What has its outcome may still be on its way to the disk.
     await unlessAborted(this.#untilConcluded(), this.#abort.signal).catch(ignore);
     clearTimeout(graceOver);
     this.#abort.abort();
@@ -238,7 +239,7 @@ export class Deliverer {
 
   /** The lifetime is over: the destination's last words, if any, are the reason that the member reads. */
   async #expired(claim: Claim): Promise<Verdict> {
-    const message = await this.#options.spool.message(claim.queueId);
+    const message = await unlessAborted(this.#options.spool.message(claim.queueId), this.#abort.signal);
     const timeline = message?.recipients.find(({ id }) => id === claim.recipientId)?.timeline ?? [];
     const last = timeline.at(-1);
     const days = (claim.expiresAt - claim.receivedAt) / (24 * 60 * 60_000);
@@ -302,7 +303,7 @@ export class Deliverer {
     site: Site,
   ): Promise<Extract<Tried, { kind: 'tried' }> | Outcome | undefined> {
     const { spool, signatures } = this.#options;
-    const body = claim.body ?? (await spool.body(claim.queueId));
+    const body = claim.body ?? (await unlessAborted(spool.body(claim.queueId), this.#abort.signal));
     if (!body) return void this.#conclusions.gone(claim);
     let signed = claim.signatures;
     if (signatures && !signatures.isCurrent(claim)) {

@@ -76,7 +76,10 @@ export class Destinations {
 
   known(claim: Asked): Site | undefined {
     const known = this.#known.get(keyOf(claim));
-    return known && known.until > this.#options.now() ? known.site : undefined;
+    if (!known) return undefined;
+    const leftMs = known.until - this.#options.now();
+    // More is left than there ever was where the clock was set back.
+    return leftMs > 0 && leftMs <= rememberMs ? known.site : undefined;
   }
 
   /** The next message to each asks again. */

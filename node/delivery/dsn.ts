@@ -50,6 +50,12 @@ export type DsnReport = {
 
 const maxReturnedHeader = 32 * 1024;
 const maxReturned = 256 * 1024;
+
+/** Octets from the beginning of a body that are enough to compose a DSN; with one more it shows that it is cut. */
+export function octetsFor({ returnFull }: Pick<DsnReport, 'returnFull'>): number {
+  return (returnFull ? maxReturned : maxReturnedHeader) + 1;
+}
+
 /** RFC 5322 §2.1.1 allows 998 octets a line; a huge reply is folded well before. */
 const maxLine = 400;
 

@@ -8,9 +8,10 @@
  * The memory is this process's: a restart, or more domains than `maxEntries`, forgets.
  *
  * The grammar of records, policies and patterns is mailauth's. Its getPolicy is not used: it connects
- * to whatever address DNS gives, so a stranger's domain could lead it into our own network.
+ * to whatever address DNS gives, so a stranger's domain could lead it into our own network. It is loaded with
+ * the first record that is found: with all that it brings it takes 15 MB.
  */
-import { parsePolicy, resolvePolicy, validateMx } from 'mailauth/lib/mta-sts.js';
+import { createRequire } from 'node:module';
 import type { GuardedFetch } from '../../appview/identity/fetch.ts';
 import type { Resolver } from '../resolver.ts';
 
@@ -31,6 +32,9 @@ export type MtaStsOptions = {
   /** Domains that have a policy; default 10,000. */
   maxEntries?: number;
 };
+
+const load = createRequire(import.meta.url);
+const grammar = () => load('mailauth/lib/mta-sts.js') as typeof import('mailauth/lib/mta-sts.js');
 
 type Known = { id: string; policy?: StsPolicy; until: number; refreshAt: number; retryAt: number };
 
@@ -110,7 +114,7 @@ export class MtaSts {
     if (status !== 200) throw new Error(`HTTP ${status}`);
     const type = String(headers['content-type'] ?? '').split(';')[0]!;
     if (type.trim().toLowerCase() !== 'text/plain') throw new Error('not text/plain');
-    const { mode, mx = [], maxAge } = parsePolicy(Buffer.from(body), { strict: true }) as Parsed;
+    const { mode, mx = [], maxAge } = grammar().parsePolicy(Buffer.from(body), { strict: true }) as Parsed;
     return { policy: { mode, mx }, maxAgeMs: maxAge * 1000 };
   }
 
@@ -126,7 +130,7 @@ type Parsed = { mode: StsPolicy['mode']; mx?: string[]; maxAge: number };
 
 /** Whether the policy names this exchanger. */
 export function permits({ mode, mx }: StsPolicy, exchanger: string): boolean {
-  return validateMx(exchanger, { mode, mx: [...mx] }).valid;
+  return grammar().validateMx(exchanger, { mode, mx: [...mx] }).valid;
 }
 
 /** Undefined without a record, with several, or with one that is not well formed (§3.1); false when nobody could say. */
@@ -136,7 +140,10 @@ async function idOf(domain: string, resolver: Pick<Resolver, 'txt'>): Promise<st
   if (answer.kind !== 'found') return undefined;
   const records = answer.records.map((text) => [text]);
   try {
-    const id = await resolvePolicy(domain, { strict: true, resolver: () => Promise.resolve(records) });
+    const id = await grammar().resolvePolicy(domain, {
+      strict: true,
+      resolver: () => Promise.resolve(records),
+    });
     return id || undefined;
   } catch {
     return undefined;

@@ -48,6 +48,8 @@ const maxSleepMs = 60_000;
 const lookAgainMs = 5_000;
 const afterSpoolErrorMs = 5_000;
 const waitForLaneMs = 1_000;
+/** A clock that goes back by less is a correction that nobody notices. */
+const backwardsMs = 60_000;
 const maxSites = 5_000;
 const maxAssigned = 10_000;
 
@@ -68,6 +70,8 @@ export class OnHand {
   #bodyBytes = 0;
   /** The last question got everything that there was, but for those left out. */
   #isDrained = false;
+  /** The latest time that was seen. */
+  #latest = 0;
   #isRunning = false;
   #wasHeldUp = false;
   #recover: (() => Promise<void>) | undefined;
@@ -183,6 +187,7 @@ export class OnHand {
     if (waitMs > 0) await delay(waitMs);
     this.#askedAt = performance.now();
     this.#stopSleeping();
+    this.#watchClock();
     this.#pump();
     const limit = Math.min(maxBatch, maxClaims - this.#size);
     this.#wasHeldUp = isHeldUp();
@@ -203,6 +208,13 @@ export class OnHand {
     }
     const next = await spool.nextDueAt(except);
     this.#sleep(Math.min(next === undefined ? maxSleepMs : next - now(), this.#opensInMs()));
+  }
+
+  #watchClock(): void {
+    const now = this.#options.now();
+    const back = this.#latest - now;
+    if (back > backwardsMs) for (const site of this.#sites.values()) site.turnBack(back);
+    if (back < 0 || back > backwardsMs) this.#latest = now;
   }
 
   /** Begins what may begin; sites take turns, and within one its members. */

@@ -47,7 +47,7 @@ export class RememberedAnswers implements TlsaResolver {
   ): Promise<Answer<T>> {
     const key = `${type} ${name.toLowerCase()}`;
     const known = this.#entries.get(key);
-    if (known && known.until > this.#now()) return known.answer as Promise<Answer<T>>;
+    if (known && isCurrent(known, this.#now())) return known.answer as Promise<Answer<T>>;
     const asked = ask(this.#resolver);
     // Open until it is answered: who asks meanwhile gets the same.
     const entry: Entry = { answer: asked, until: Number.POSITIVE_INFINITY };
@@ -66,4 +66,10 @@ export class RememberedAnswers implements TlsaResolver {
     if (this.#entries.size >= this.#maxEntries) this.#entries.delete(this.#entries.keys().next().value!);
     this.#entries.set(key, entry);
   }
+}
+
+/** More is left than there ever was where the clock was set back. */
+function isCurrent({ until }: Entry, now: number): boolean {
+  const leftMs = until - now;
+  return leftMs === Number.POSITIVE_INFINITY || (leftMs > 0 && leftMs <= maxTtlSeconds * 1000);
 }

@@ -133,9 +133,17 @@ function withoutUs(found: Reached[], { isSelf }: RouteOptions): Reached[] {
 }
 
 function hostOf({ name, addresses, secure, canonical }: Reached, { allowed }: RouteOptions): Host[] {
-  const usable = addresses.filter(allowed).slice(0, maxAddressesPerHost);
+  const usable = someOf(addresses.filter(allowed));
   if (usable.length === 0) return [];
   return [{ name, addresses: usable, ...(secure && { secure }), ...(canonical && { canonical }) }];
+}
+
+/** Of both families where there are both: our own addresses may speak only one. */
+function someOf(addresses: string[]): string[] {
+  const ofSix = addresses.filter((address) => isIPv6(address));
+  const ofFour = addresses.filter((address) => !isIPv6(address));
+  const four = ofFour.slice(0, maxAddressesPerHost - Math.min(ofSix.length, maxAddressesPerHost / 2));
+  return [...four, ...ofSix.slice(0, maxAddressesPerHost - four.length)];
 }
 
 type Addresses = { addresses: string[]; secure?: true; canonical?: string; failed?: string };

@@ -109,6 +109,11 @@ export class Lane {
     this.isTroubled = false;
   }
 
+  /** The clock was set back by so much. */
+  turnBack(ms: number): void {
+    this.suspendedUntil = Math.max(0, this.suspendedUntil - ms);
+  }
+
   view(now: number): LaneView {
     const { site, source, running, suspendedUntil, lastReply } = this;
     return {

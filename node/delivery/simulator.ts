@@ -3,7 +3,8 @@
  * `deferred@`, `complained@` at the simulator's domain.
  *
  * They come through the queue like everybody, with timeline, events, retries and DSN; only the other side
- * is made up here. `deferred` is put off twice, then delivered. What they count for nobody counts.
+ * is made up here. `deferred` is put off twice, then delivered. What they count for nobody counts, so that
+ * no cap bounds them: their DSNs end here too, or a member could fill an inbox in the pool's name.
  */
 import type { Claim } from '../spool/spool.ts';
 import type { Verdict } from './attempt.ts';
@@ -13,7 +14,12 @@ export type Simulated = { verdict: Verdict; emit?: 'complaint_received' };
 const host = 'simulator';
 const triesPutOff = 2;
 
-export function simulate({ address, attempts }: Pick<Claim, 'address' | 'attempts'>): Simulated {
+export function simulate({
+  kind,
+  address,
+  attempts,
+}: Pick<Claim, 'kind' | 'address' | 'attempts'>): Simulated {
+  if (kind !== 'mail') return { verdict: delivered };
   switch (address.slice(0, address.lastIndexOf('@')).toLowerCase()) {
     case 'delivered':
       return { verdict: delivered };

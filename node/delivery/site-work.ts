@@ -105,6 +105,13 @@ export class SiteWork {
     for (const lane of this.#lanes.values()) lane.resume();
   }
 
+  /** The clock was set back by so much: what was to last a while does not last so much longer. */
+  turnBack(ms: number): void {
+    this.stalledUntil -= ms;
+    this.spentUntil = 0;
+    for (const lane of this.#lanes.values()) lane.turnBack(ms);
+  }
+
   view(now: number): LaneView[] {
     return [...this.#lanes.values()].map((lane) => lane.view(now));
   }

@@ -42,7 +42,9 @@ export type TlsPoliciesOptions = {
 
 type Hosts = Extract<Route, { kind: 'hosts' }>;
 /** What one host must offer, or why it may not be used. */
-type Judged = { host: Host; demand: TlsDemand } | { host: Host; objection: string };
+type Judged = { host: Host; demand: TlsDemand } | ({ host: Host } & Objection);
+/** `isUnanswered`: only because DNS did not say. */
+type Objection = { objection: string; isUnanswered?: true };
 
 export class TlsPolicies {
   readonly #options: TlsPoliciesOptions;
@@ -77,11 +79,7 @@ export class TlsPolicies {
   }
 
   /** RFC 7672 §2.2: nothing without DNSSEC, from the MX to the TLSA records. */
-  async #dane(
-    domain: string,
-    host: Host,
-    isNamed: boolean,
-  ): Promise<TlsDemand | { objection: string } | undefined> {
+  async #dane(domain: string, host: Host, isNamed: boolean): Promise<TlsDemand | Objection | undefined> {
     if (!isNamed || !host.secure) return undefined;
     // §2.2.2: the name at the end of an alias first, then the one that the MX gives.
     for (const base of new Set([host.canonical ?? host.name, host.name])) {
@@ -99,10 +97,13 @@ export class TlsPolicies {
     if (hosts.length > 0) return { kind: 'hosts', hosts };
     this.#options.count('tls_policy_refusals', requireTls ? 'requiretls' : 'policy');
     const objections = judged.flatMap((one) => ('objection' in one ? [one.objection] : []));
+    // A failure to ask counts against nobody (destinations.ts): the answer might have let a host in.
+    const isUnanswered = judged.some((one) => 'objection' in one && one.isUnanswered);
+    const forNow = isUnanswered ? '4.4.3' : '4.7.5';
     // What DNS could not say may be said later; a promise that the domain does not make is final (RFC 8689 §5).
     const isFinal = requireTls && objections.every((one) => one === unnamed);
     const summary = `no exchanger of ${domain} may be used: ${[...new Set(objections)].join('; ')}`;
-    return { kind: 'none', status: isFinal ? '5.7.30' : '4.7.5', summary: summary.slice(0, 500) };
+    return { kind: 'none', status: isFinal ? '5.7.30' : forNow, summary: summary.slice(0, 500) };
   }
 }
 
@@ -112,11 +113,9 @@ function own(exceptions: Readonly<Record<string, TlsPolicy>>, name: string): Tls
   return Object.hasOwn(exceptions, name) ? exceptions[name] : undefined;
 }
 
-function daneDemand(
-  answer: Answer<TlsaRecord>,
-  names: string[],
-): TlsDemand | { objection: string } | undefined {
-  if (answer.kind === 'failed') return { objection: `TLSA records of ${names[0]}: ${answer.reason}` };
+function daneDemand(answer: Answer<TlsaRecord>, names: string[]): TlsDemand | Objection | undefined {
+  if (answer.kind === 'failed')
+    return { objection: `TLSA records of ${names[0]}: ${answer.reason}`, isUnanswered: true };
   if (answer.kind !== 'found' || !answer.secure) return undefined;
   const records = answer.records.filter(isUsable);
   return records.length > 0 ? { kind: 'dane', names, records } : { kind: 'encrypted' };

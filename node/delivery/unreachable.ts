@@ -10,6 +10,8 @@
 /** By how often in a row. */
 const forgetAfterMs = [30_000, 120_000, 300_000] as const;
 const maxEntries = 10_000;
+/** A clock that goes back by less is a correction that nobody notices. */
+const backwardsMs = 60_000;
 
 export type Finding = { summary: string; status?: string };
 
@@ -30,6 +32,8 @@ export class Unreachable {
     const now = this.#now();
     if (!entry || entry.until <= now) return undefined;
     const { summary, status, at } = entry;
+    // The clock was set back.
+    if (at - now > backwardsMs) return undefined;
     const ago = Math.max(0, Math.round((now - at) / 1000));
     return { summary: `${summary} (found ${ago} s before)`, ...(status && { status }) };
   }

@@ -6,7 +6,7 @@
  * told by the position of its outbox, which moves in that commit too.
  */
 import { type Database, transaction } from '../../appview/database.ts';
-import { type Event, eventIds, idsPerMs } from './events.ts';
+import { type Event, eventIds } from './events.ts';
 
 /** Something that is derived from events. */
 export type Projection = {
@@ -123,10 +123,9 @@ export class EventStore {
     for (const projection of this.#projections) projection.project(events);
   }
 
-  /** By id, which begins with the time of the event. */
+  /** By time: ids may have run ahead of a clock that was put back. */
   #removeOld(kept: string): void {
-    const oldest = Math.max(this.#now() - this.#retainMs, 0) * idsPerMs;
-    this.#sql.removeOld.run(oldest, Number(kept), removedAtOnce);
+    this.#sql.removeOld.run(this.#now() - this.#retainMs, Number(kept), removedAtOnce);
   }
 }
 
@@ -148,7 +147,7 @@ function prepareAll(db: Database.Database) {
     // A row that stays as it is would be no write, and no sync.
     touch: db.prepare('UPDATE event_position SET syncs = syncs + 1 WHERE outbox = ?'),
     removeOld: db.prepare(
-      'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < ? AND id <> ? ORDER BY id LIMIT ?)',
+      'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ? AND id <> ? ORDER BY at LIMIT ?)',
     ),
   };
 }

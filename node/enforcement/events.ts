@@ -38,8 +38,8 @@ export type Event = {
 /** Who may write events. No two databases or machines of one cooperative share a number (0–15). */
 export const outboxes = { node: 0, spool: 1, appview: 2 } as const;
 
-/** The id of an event is at least its time × this. */
-export const idsPerMs = 2048;
+/** The id of an event is at least its time × this; after a clock that was put back, far more. */
+const idsPerMs = 2048;
 
 /**
  * Ids of one outbox: increasing, unique, below 2^53.

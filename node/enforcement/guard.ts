@@ -9,13 +9,13 @@
  *
  * Promise: it reads figures that are on record, looks right after the commit of the events that changed them,
  * and looks again at a start, so a crash delays it and loses nothing. The member reads the figures in the
- * reason; the operator is told. Reports that come later, from who knows whom, trip nothing: only what a server
+ * reason; the operator is told (operator-notices.ts). Reports that come later, from who knows whom, trip nothing: only what a server
  * said in the session counts. After a person's act the count begins anew.
  */
 import type { Logger } from 'pino';
 import type { Database } from '../../appview/database.ts';
-import { type Acts, holding, type MeasureOutcome } from './acts.ts';
-import { type Event, idsPerMs } from './events.ts';
+import type { Event } from './events.ts';
+import { holding, type MeasureOutcome, type Measures } from './measures.ts';
 import type { RateFigures, Rates, RateWindow } from './rates.ts';
 import type { StandingOf } from './standing.ts';
 
@@ -47,9 +47,7 @@ export type GuardOptions = {
   db: Database.Database;
   rates: Pick<Rates, 'of' | 'active'>;
   standingOf: StandingOf;
-  acts: Pick<Acts, 'throttle' | 'hold' | 'suspend' | 'personActedAt'>;
-  /** To the operator. */
-  notify: (notice: { subject: string; text: string }) => void;
+  measures: Pick<Measures, 'throttle' | 'hold' | 'suspend' | 'personActedAt'>;
   /** What is not given has its default. */
   figures?: Partial<GuardFigures>;
   now: () => number;
@@ -76,7 +74,7 @@ export class Guard {
     this.#figures = { ...defaultGuardFigures, ...options.figures };
     this.#isMember = options.db.prepare('SELECT 1 FROM member WHERE did = ?');
     this.#trips = options.db.prepare(
-      `SELECT count(*) AS trips FROM event WHERE did = ? AND id >= ? AND type = 'staff_act'
+      `SELECT count(*) AS trips FROM event WHERE did = ? AND at BETWEEN ? AND ? AND type = 'staff_act'
        AND detail->>'breaker' = ?`,
     );
   }
@@ -146,7 +144,7 @@ export class Guard {
     const until = this.#options.now() + throttleForMs;
     const evidence = { breaker: 'velocity', attempted, limit, window: '5m' };
     const measure = { did, reason, until, by: 'automatic', actor: 'guard', evidence } as const;
-    this.#tell('velocity', did, reason, 'throttled', this.#options.acts.throttle(measure));
+    this.#log('velocity', did, reason, this.#options.measures.throttle(measure));
   }
 
   #lookAtUnknownUsers(did: string): void {
@@ -169,31 +167,28 @@ export class Guard {
       return;
     }
     const reason = describe(recent, '10m', words);
-    const outcome = this.#options.acts.hold(measureOf(did, reason, 'unknown-users', recent, '10m'));
-    this.#tell('unknown-users', did, reason, 'held for review, with all of its queue', outcome);
+    const outcome = this.#options.measures.hold(measureOf(did, reason, 'unknown-users', recent, '10m'));
+    this.#log('unknown-users', did, reason, outcome);
   }
 
   #suspend(did: string, figures: RateFigures, window: '10m' | '1h', words: string): void {
     const reason = describe(figures, window, words);
-    const outcome = this.#options.acts.suspend(measureOf(did, reason, 'door', figures, window));
-    this.#tell('door', did, reason, 'suspended', outcome);
+    const outcome = this.#options.measures.suspend(measureOf(did, reason, 'door', figures, window));
+    this.#log('door', did, reason, outcome);
   }
 
   #rates(did: string, window: RateWindow): RateFigures {
-    return this.#options.rates.of({ did, window, notBefore: this.#options.acts.personActedAt(did) });
+    return this.#options.rates.of({ did, window, notBefore: this.#options.measures.personActedAt(did) });
   }
 
   #tripsOf(did: string, breaker: Breaker): number {
-    const since = (this.#options.now() - dayMs) * idsPerMs;
-    return (this.#trips.get(did, Math.max(since, 0), breaker) as { trips: number }).trips;
+    const now = this.#options.now();
+    return (this.#trips.get(did, now - dayMs, now, breaker) as { trips: number }).trips;
   }
 
-  /** Of what was done. What a person decided, or had been done already, is no news. */
-  #tell(breaker: Breaker, did: string, reason: string, what: string, outcome: MeasureOutcome): void {
-    if (outcome !== 'done') return;
-    this.#options.log.warn({ did, breaker, reason }, 'the guard acted');
-    const text = `${did} is ${what}.\n\n${reason}\n\nThe guard did this by itself (${breaker}). The member sees the same reason. Look at the member's timeline, then reinstate it or leave it so.\n`;
-    this.#options.notify({ subject: `${did} is ${what}`, text });
+  /** What a person decided, or had been done already, is no news. */
+  #log(breaker: Breaker, did: string, reason: string, outcome: MeasureOutcome): void {
+    if (outcome === 'done') this.#options.log.warn({ did, breaker, reason }, 'the guard acted');
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * Promise: an event is counted in the commit that stores it, so exactly once. A recipient that does not exist
  * counts once in 7 days, one that complains once in 30, however often it was written to. Simulated mail
- * counts nowhere. Minute buckets live 48 h and then become part of the daily sums, which live 13 months, and of
+ * counts nowhere, nor what ended unsent because its recipient is on the list. Minute buckets live 48 h and then become part of the daily sums, which live 13 months, and of
  * the totals, which live as long as the member: an event costs one row, and a sum adds what is still in minutes.
  *
  * Limits: windows up to a day end with the running minute and are whole minutes; the others are days of UTC,
@@ -132,7 +132,7 @@ export class Rates {
   project(events: readonly Event[]): void {
     const minutes = new Map<string, Counted>();
     for (const event of events) {
-      if (event.detail.simulated === true) continue;
+      if (event.detail.simulated === true || event.detail.suppressed === true) continue;
       for (const [column, by] of this.#countsOf(event)) this.#add(minutes, event, column, by);
     }
     const rows = [...minutes.values()].map(({ did, minute, domain, provider, sums }) => {

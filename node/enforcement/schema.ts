@@ -1,4 +1,4 @@
-/** Tables of enforcement in node.db. Counters are those of rates.ts. */
+/** Tables of enforcement in node.db, by migration. Counters are those of rates.ts. */
 const counters = `
     sends INTEGER NOT NULL,
     refused INTEGER NOT NULL,
@@ -76,4 +76,24 @@ export const enforcementSchema = `
       ON CONFLICT (did) DO UPDATE SET due_at = 0, passes = 2;
   END;
   CREATE INDEX member_until ON member (state_until) WHERE state_until IS NOT NULL;
+`;
+
+export const noticeSchema = `
+  ALTER TABLE member ADD COLUMN person_at INTEGER;  -- Unix ms at which a person last acted on the state
+  UPDATE member SET person_at = state_at WHERE state_by = 'person';
+
+  -- Windows go by the time of an event; its id may have run ahead of a clock that was put back.
+  DROP INDEX event_by_member;
+  CREATE INDEX event_by_member ON event (did, at);
+  CREATE INDEX event_by_age ON event (at);
+
+  -- What the operator is to be told, in the commit of the event that it tells of.
+  CREATE TABLE operator_notice (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,            -- Unix ms
+    subject TEXT NOT NULL,
+    text TEXT NOT NULL,
+    sent_at INTEGER                 -- null: still to be sent
+  ) STRICT;
+  CREATE INDEX operator_notice_unsent ON operator_notice (id) WHERE sent_at IS NULL;
 `;

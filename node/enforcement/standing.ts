@@ -2,7 +2,7 @@
  * A member's standing: what the cooperative lets it do now, and why.
  *
  * Owned here; the relay asks `standingOf` and never looks at its sources: the member's state and tier in
- * node.db, and the age of the domain, which warms up first. acts.ts changes it. Labels do not follow it yet.
+ * node.db, and the age of the domain, which warms up first. measures.ts changes it. Labels do not follow it yet.
  * Counting against the caps is the spool's business, in the commit of each message.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
@@ -70,6 +70,20 @@ export function standings({ db, policy, throttleFactor = 0.25, now }: StandingsO
   };
 }
 
+/** @throws Error at a start, when a member has a tier that the configuration does not have (any more) */
+export function checkTiers(db: Database.Database, tiers: CapsPolicy['tiers']): void {
+  const rows = db
+    .prepare('SELECT tier, min(did) AS did, count(*) AS members FROM member GROUP BY tier')
+    .all();
+  for (const { tier, did, members } of rows as { tier: string; did: string; members: number }[]) {
+    if (tiers[tier]) continue;
+    const who = members === 1 ? `${did} has` : `${did} and ${members - 1} more have`;
+    throw new Error(
+      `${who} the tier "${tier}", which caps.tiers in the configuration does not have: add it.`,
+    );
+  }
+}
+
 type StandingRow = {
   state: string;
   reason: string | null;
@@ -80,17 +94,22 @@ type StandingRow = {
   enrolledAt: number | null;
 };
 
-type Measures = { policy: CapsPolicy; throttleFactor: number };
+type Figures = { policy: CapsPolicy; throttleFactor: number };
 
-function toStanding(did: string, row: StandingRow, measures: Measures, now: number): Standing {
+function toStanding(
+  did: string,
+  row: StandingRow,
+  { policy, throttleFactor }: Figures,
+  now: number,
+): Standing {
   const state = states.find((known) => known === row.state);
   if (!state) throw new CorruptState(`member ${did} has the unknown state "${row.state}" in node.db`);
-  const sending = capsOf(did, row, measures.policy, now);
+  const sending = capsOf(did, row, policy, now);
   // A measure with an end is over at its end, without anybody's act.
   const isOver = row.until !== null && row.until <= now;
   if (state === 'active' || isOver)
     return { did, state: 'active', ...sending, reason: null, until: null, by: row.by };
-  const caps = state === 'throttled' ? lowered(sending.caps, measures.throttleFactor) : sending.caps;
+  const caps = state === 'throttled' ? lowered(sending.caps, throttleFactor) : sending.caps;
   return { did, state, tier: sending.tier, caps, reason: row.reason, until: row.until, by: row.by };
 }
 

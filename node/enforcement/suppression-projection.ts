@@ -4,15 +4,12 @@
  * An address that its server refused as not existing for 30 days, one that complained for good, each with the
  * evidence that the member reads. Simulated mail suppresses nobody.
  */
-import type { NewSuppression } from '../members/suppressions.ts';
+import { bounceSuppressionMs, type NewSuppression } from '../members/suppressions.ts';
 import type { Projection } from './event-store.ts';
 import type { Event } from './events.ts';
 
 /** What this file needs of members/suppressions.ts; add() runs inside the open transaction. */
 export type SuppressionList = { add(suppression: NewSuppression): void };
-
-const dayMs = 86_400_000;
-const bounceDays = 30;
 
 export function suppressionProjection(list: SuppressionList): Projection {
   return {
@@ -34,7 +31,7 @@ function suppressionOf(event: Event): NewSuppression | undefined {
   if (type === 'complaint_received') return { ...about, reason: 'complaint' };
   const hasBounced = type === 'bounce_received' || (type === 'delivery_result' && detail.state === 'bounced');
   if (!hasBounced || detail.recipientInvalid !== true) return undefined;
-  return { ...about, reason: 'bounce', expiresAt: at + bounceDays * dayMs };
+  return { ...about, reason: 'bounce', expiresAt: at + bounceSuppressionMs };
 }
 
 /** What was said, by whom and when. The message has a place of its own. */

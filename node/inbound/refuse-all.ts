@@ -57,6 +57,11 @@ export class RefuseAllListener {
     });
   }
 
+  /** For connections from now on. */
+  updateCertificate(tls: { key: string; cert: string }): void {
+    this.#server.updateSecureContext(tls);
+  }
+
   stop(): Promise<void> {
     return new Promise((resolve) => this.#server.close(() => resolve()));
   }

@@ -57,6 +57,7 @@ export class Contacts {
   readonly #byToken: Statement;
   readonly #put: Statement;
   readonly #drop: Statement;
+  readonly #dropToken: Statement;
   readonly #mailsOf: Statement;
   readonly #mailsTo: Statement;
   readonly #mailed: Statement;
@@ -75,7 +76,7 @@ export class Contacts {
     this.#forBounces = db.prepare(
       `SELECT iif(d.forward_to_confirmed_at IS NULL, NULL, d.forward_to) AS forwardTo,
               iif(m.contact_confirmed_at IS NULL, NULL, m.contact) AS contact
-       FROM domain d JOIN member m ON m.did = d.did WHERE d.name = ?`,
+       FROM domain d JOIN member m ON m.did = d.did WHERE d.name = ? AND d.did = ?`,
     );
     this.#setForwardTo = db.prepare(
       'UPDATE domain SET forward_to = ?, forward_to_confirmed_at = ? WHERE name = ? AND did = ?',
@@ -89,6 +90,7 @@ export class Contacts {
        VALUES (?, ?, ?, ?, ?, ?)`,
     );
     this.#drop = db.prepare('DELETE FROM confirmation WHERE did = ? AND domain = ?');
+    this.#dropToken = db.prepare('DELETE FROM confirmation WHERE token_hash = ?');
     const times = 'SELECT at FROM confirmation_mail WHERE';
     this.#mailsOf = db.prepare(`${times} did = ? AND at > ? ORDER BY at`);
     this.#mailsTo = db.prepare(`${times} mailbox = ? AND at > ? ORDER BY at`);
@@ -100,14 +102,14 @@ export class Contacts {
     return { confirmed: this.#confirmed(did, purpose) ?? null, pending: this.#pending(did, purpose) ?? null };
   }
 
-  /** Where notices to the member go. */
-  confirmedContact(did: string): string | undefined {
-    return this.#confirmed(did, { kind: 'contact' });
-  }
-
-  /** Where a DSN about mail of this domain goes: its forward-to, else the member's contact. */
-  forBounces(domain: string): string | undefined {
-    const row = this.#forBounces.get(domain) as Record<'forwardTo' | 'contact', string | null> | undefined;
+  /**
+   * Where a DSN about this member's mail from the domain goes: its forward-to, else the member's contact.
+   * Nowhere when the domain went to another member since.
+   */
+  forBounces(domain: string, did: string): string | undefined {
+    const row = this.#forBounces.get(domain, did) as
+      | Record<'forwardTo' | 'contact', string | null>
+      | undefined;
     return row?.forwardTo ?? row?.contact ?? undefined;
   }
 
@@ -142,9 +144,22 @@ export class Contacts {
     });
   }
 
-  /** Drops what waits, for example because its mail could not be sent. */
-  withdraw(did: string, purpose: Purpose): void {
-    this.#drop.run(did, domainOf(purpose));
+  /** Its mail could not be sent. A later request, which has a token of its own, stays. */
+  withdraw(token: string): void {
+    this.#dropToken.run([hashOf(token)]);
+  }
+
+  /**
+   * Without the word of the owner: for a sandbox alone, where no mail leaves the machine.
+   *
+   * @throws RangeError when the domain, or the DID, is not enrolled
+   */
+  confirmNow(did: string, purpose: Purpose, address: string): void {
+    transaction(this.#options.db, () => {
+      this.#drop.run(did, domainOf(purpose));
+      if (!this.#set(did, purpose, address))
+        throw new RangeError(`${domainOf(purpose) || did} is not enrolled`);
+    });
   }
 
   /** What a token would confirm; looking changes nothing. */

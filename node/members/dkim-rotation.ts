@@ -23,7 +23,7 @@ export type KeyState =
   | { selector: string; state: 'leaving'; retiredAt: number }
   | { selector: string; state: 'retired'; retiredAt: number };
 
-/** Longer than x= is (4 days): when the old record goes, no signature made with its key is good any more. */
+/** As long as x= may be (config-schema.ts): when the old record goes, no signature made with its key is good any more. */
 export const overlapMs = 7 * 86_400_000;
 
 export type RotationOptions = {

@@ -30,22 +30,25 @@ export class Domains {
   readonly #byName: Statement;
   readonly #ofMember: Statement;
   readonly #insert: Statement;
-  readonly #setForwardTo: Statement;
+  readonly #setCategory: Statement;
 
   /** @param db node.db */
   constructor(db: Database.Database) {
     this.#byName = db.prepare(`${selectDomain} WHERE name = ?`);
     this.#ofMember = db.prepare(`${selectDomain} WHERE did = ? ORDER BY enrolled_at, name`);
     this.#insert = db.prepare('INSERT INTO domain (name, did, enrolled_at) VALUES (?, ?, ?)');
-    this.#setForwardTo = db.prepare(
-      'UPDATE domain SET forward_to = ?, forward_to_confirmed_at = ? WHERE name = ?',
-    );
+    this.#setCategory = db.prepare('UPDATE domain SET default_category = ? WHERE name = ?');
   }
 
   /** @param domain in any spelling */
   get(domain: string): MemberDomain | undefined {
     const name = normalizeDomain(domain);
     return name === undefined ? undefined : (this.#byName.get(name) as MemberDomain | undefined);
+  }
+
+  /** @returns false when the domain is not enrolled */
+  setCategory(domain: string, category: Category): boolean {
+    return this.#setCategory.run(category, normalizeDomain(domain) ?? '').changes === 1;
   }
 
   /** In the order of enrolment. */
@@ -56,11 +59,5 @@ export class Domains {
   /** @param name in its normal form; at in Unix ms */
   add(name: string, did: string, at: number): void {
     this.#insert.run(name, did, at);
-  }
-
-  /** @throws RangeError when the domain is not enrolled */
-  setForwardTo(domain: string, address: string | null, confirmedAt: number | null): void {
-    const { changes } = this.#setForwardTo.run(address, confirmedAt, normalizeDomain(domain) ?? '');
-    if (changes === 0) throw new RangeError(`${domain} is not enrolled`);
   }
 }

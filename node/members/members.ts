@@ -107,12 +107,6 @@ export class Members {
     return (await this.#addDomains(did, request.domains, upsert)) ?? this.get(did)!;
   }
 
-  /** @throws RangeError when the DID is not enrolled */
-  async addDomain(did: string, domain: string): Promise<Member | EnrolmentRefusal> {
-    if (!this.get(did)) throw new RangeError(`${did} is not enrolled`);
-    return (await this.#addDomains(did, [domain], () => undefined)) ?? this.get(did)!;
-  }
-
   get(did: string): Member | undefined {
     const row = this.#byDid.get(did) as MemberRow | undefined;
     return row && this.#toMember(row);
@@ -137,18 +131,14 @@ export class Members {
     return this.domain(domain)?.did;
   }
 
-  /**
-   * @param confirmedAt Unix ms at which the owner of the address followed the mailed link; null until then
-   * @throws RangeError when the domain is not enrolled
-   */
-  setForwardTo(domain: string, address: string | null, confirmedAt: number | null): void {
-    this.#domains.setForwardTo(domain, address, confirmedAt);
+  /** Of mail whose header and key say nothing. @returns false when the domain is not enrolled */
+  setCategory(domain: string, category: Category): boolean {
+    return this.#domains.setCategory(domain, category);
   }
 
-  /** Where DSNs of the domain go: never an address whose owner did not confirm it. */
-  confirmedForwardTo(domain: string): string | undefined {
-    const row = this.domain(domain);
-    return row?.forwardToConfirmedAt == null ? undefined : (row.forwardTo ?? undefined);
+  /** @param tier one of the configuration: the caller's to check. @returns false when the DID is not enrolled */
+  setTier(did: string, tier: string): boolean {
+    return this.#db.prepare('UPDATE member SET tier = ? WHERE did = ?').run(tier, did).changes === 1;
   }
 
   /**

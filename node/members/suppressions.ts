@@ -4,6 +4,7 @@
  * Promise: addresses are compared without regard to case, in the domain's normal form. Each reason is kept
  * for itself, so none weakens or outlives another: an unsubscribe stays when a bounce ends.
  * What a suppression refuses is admission's question; exempt mail passes an unsubscribe, nothing else.
+ * What a recipient asked for, the member cannot take back.
  */
 import type { Database } from '../../appview/database.ts';
 import { normalizeDomain } from './domain-name.ts';
@@ -39,6 +40,9 @@ export type NewSuppression = {
 
 export type SuppressionPage = { suppressions: Suppression[]; cursor?: string };
 
+/** What the member itself may remove: a bounce that may be over, and its own entries. */
+export const ownReasons: readonly SuppressionReason[] = ['bounce', 'manual'];
+
 /** How long an address that does not exist is not tried again. */
 export const bounceSuppressionMs = 30 * 86_400_000;
 
@@ -58,6 +62,7 @@ export class Suppressions {
   readonly #find: Database.Statement;
   readonly #has: Database.Statement;
   readonly #insert: Database.Statement;
+  readonly #remove: Database.Statement;
   readonly #prune: Database.Statement;
 
   /** @param o.db node.db */
@@ -78,6 +83,7 @@ export class Suppressions {
          evidence = excluded.evidence, message_id = excluded.message_id, created_at = excluded.created_at,
          expires_at = CASE WHEN expires_at IS NULL THEN NULL ELSE excluded.expires_at END`,
     );
+    this.#remove = o.db.prepare('DELETE FROM suppression WHERE did = ? AND address = ? AND reason = ?');
     this.#prune = o.db.prepare(
       `DELETE FROM suppression WHERE (did, address, reason) IN
          (SELECT did, address, reason FROM suppression WHERE expires_at <= ? LIMIT 100)`,
@@ -107,11 +113,20 @@ export class Suppressions {
     this.#insert.run(o.did, comparable(o.address), o.reason, evidence, o.messageId ?? null, now, expiresAt);
   }
 
-  /** Takes every reason away. @returns false when the address was not on the list */
-  remove(did: string, address: string): boolean {
-    const wasThere = this.find(did, address) !== undefined;
-    this.#db.prepare('DELETE FROM suppression WHERE did = ? AND address = ?').run(did, comparable(address));
-    return wasThere;
+  /**
+   * Runs inside the caller's transaction, if there is one.
+   *
+   * @param reasons those that are taken away. Default: every one
+   * @returns which of them were in force
+   */
+  remove(
+    did: string,
+    address: string,
+    reasons: readonly SuppressionReason[] = strengths,
+  ): SuppressionReason[] {
+    const removed = reasons.filter((reason) => this.has(did, address, reason));
+    for (const reason of removed) this.#remove.run(did, comparable(address), reason);
+    return removed;
   }
 
   /**

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import fastify, { type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { type ErrorCode, httpBody, problem } from '../errors.ts';
-import { answerErrors } from '../relay/api/refusal.ts';
+import { answerErrors } from '../http/refusal.ts';
 
 /** @param stateDir absolute. A Unix socket's path has at most 107 octets. */
 export function controlPath(stateDir: string): string {

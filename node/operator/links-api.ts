@@ -1,7 +1,7 @@
 /** Makes links to the operator's pages, for whoever may open the control socket. */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { read } from '../relay/api/refusal.ts';
+import { read } from '../http/refusal.ts';
 import type { OperatorSessions } from './sessions.ts';
 
 const request = z.strictObject({ name: z.string().min(1).max(100) });

@@ -5,17 +5,17 @@
  * done without a session (sessions.ts); a form of another site changes nothing (SameSite, and the Origin is
  * compared); a GET never changes anything.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { durationMs } from '../duration.ts';
 import { httpBody } from '../errors.ts';
-import { Refusal, read } from '../relay/api/refusal.ts';
+import { Refusal, read, refuse } from '../http/refusal.ts';
 import { type Html, html, textOf } from '../web/html.ts';
 import { layout } from '../web/layout.ts';
+import { registerStyle, stylePath } from '../web/style.ts';
 import { selection } from './queue-api.ts';
-import { loginPage, messagePage, queuePage, recipientsPage } from './queue-pages.ts';
+import { loginPage, messagePage, navigation, queuePage, recipientsPage } from './queue-pages.ts';
 import { type ActRequest, acts, type QueueTools } from './queue-tools.ts';
 import type { OperatorSessions } from './sessions.ts';
 
@@ -50,13 +50,14 @@ function protect(app: FastifyInstance, { sessions, log, name }: OperatorPagesOpt
       'content-security-policy':
         "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
       'x-content-type-options': 'nosniff',
-      'referrer-policy': 'no-referrer',
+      // Not no-referrer: with it browsers send `Origin: null`, and every form of ours would be another site's.
+      'referrer-policy': 'same-origin',
       'cache-control': 'no-store',
     });
     if (request.method === 'POST' && !isSameOrigin(request)) return reply.code(403).send('wrong origin');
     const operator = sessions.operatorOf(cookieOf(request) ?? '');
     request.setDecorator('operator', operator ?? '');
-    const isOpen = request.routeOptions.url === '/login' || request.routeOptions.url === '/assets/style.css';
+    const isOpen = request.routeOptions.url === '/login' || request.routeOptions.url === stylePath;
     if (operator === undefined && !isOpen) {
       const words = html`<p>Run <code>atmos operator link</code> on the machine of the node, and open what it prints.</p>`;
       return page(reply.code(403), name, 'Who are you?', words);
@@ -76,9 +77,7 @@ function protect(app: FastifyInstance, { sessions, log, name }: OperatorPagesOpt
 
 function routes(app: FastifyInstance, o: OperatorPagesOptions): void {
   const { tools, sessions, name, now } = o;
-  const style = readFileSync(join(import.meta.dirname, '../web/style.css'), 'utf8');
-  app.get('/assets/style.css', (_request, reply) => reply.type('text/css; charset=utf-8').send(style));
-
+  registerStyle(app);
   app.get<{ Querystring: { t?: string } }>('/login', (request, reply) =>
     page(reply, name, 'Operator', loginPage(request.query.t ?? '')),
   );
@@ -102,16 +101,17 @@ function routes(app: FastifyInstance, o: OperatorPagesOptions): void {
   app.get('/', async (_request, reply) =>
     page(reply, name, 'Queue', queuePage(await tools.overview(), now())),
   );
-  app.get<{ Querystring: Record<string, string> }>('/recipients', async (request, reply) => {
-    const { cursor, ...filters } = request.query;
-    const wanted = selectionOf(new URLSearchParams(filters));
-    const found = await tools.list(wanted, { limit: 100, ...(cursor && { cursor }) });
+  app.get('/recipients', async (request, reply) => {
+    // Not request.query, which joins what a form says twice.
+    const filters = new URLSearchParams(request.url.split('?', 2)[1]);
+    const cursor = filters.get('cursor');
+    const found = await tools.list(selectionOf(filters, now()), { limit: 100, ...(cursor && { cursor }) });
     return page(reply, name, 'Recipients', recipientsPage(found, filters, now()));
   });
   app.get<{ Params: { id: string } }>('/messages/:id', async (request, reply) => {
     const message = await tools.show(request.params.id);
     if (!message) return page(reply.code(404), name, 'Unknown', html`<p>There is no such message.</p>`);
-    return page(reply, name, message.queueId, messagePage(message));
+    return page(reply, name, message.queueId, messagePage(message, now()));
   });
   app.post<{ Body: URLSearchParams }>('/flush', async (request, reply) => {
     const by = request.getDecorator<string>('operator');
@@ -120,14 +120,19 @@ function routes(app: FastifyInstance, o: OperatorPagesOptions): void {
   });
   app.post<{ Body: URLSearchParams }>('/act', async (request, reply) => {
     const by = request.getDecorator<string>('operator');
-    const changed = await tools.act(actOf(request.body ?? new URLSearchParams(), by));
-    const words = html`<p>Changed: ${changed}. <a href="/">Back to the queue</a></p>`;
+    const wanted = actOf(request.body ?? new URLSearchParams(), by, now());
+    const changed = await tools.act(wanted);
+    const why =
+      changed === 0 &&
+      wanted.act === 'release' &&
+      'Mail of a member who may not send goes on when that is over. ';
+    const words = html`<p>Changed: ${changed}. ${why}<a href="/">Back to the queue</a></p>`;
     return page(reply, name, 'Done', words);
   });
 }
 
 /** Empty fields of a form say nothing. @throws Refusal */
-function selectionOf(form: URLSearchParams): ActRequest['selection'] {
+function selectionOf(form: URLSearchParams, now: number): ActRequest['selection'] {
   const ids = form.getAll('id').filter(Boolean);
   const states = form.getAll('state').filter(Boolean);
   const one = (key: string) => form.get(key)?.trim() || undefined;
@@ -135,6 +140,8 @@ function selectionOf(form: URLSearchParams): ActRequest['selection'] {
     ...(ids.length > 0 && { ids }),
     ...(states.length > 0 && { states }),
     did: one('did'),
+    keyId: one('keyId'),
+    before: beforeOf(one('olderThan'), now),
     domain: one('domain'),
     recipientDomain: one('recipientDomain'),
     site: one('site'),
@@ -142,16 +149,24 @@ function selectionOf(form: URLSearchParams): ActRequest['selection'] {
 }
 
 /** @throws Refusal */
-function actOf(form: URLSearchParams, by: string): ActRequest {
+function beforeOf(age: string | undefined, now: number): number | undefined {
+  if (age === undefined) return undefined;
+  return now - (durationMs(age) ?? refuse('INVALID_REQUEST', `${age}: write an age as 30m, 2h or 3d.`));
+}
+
+/** @throws Refusal */
+function actOf(form: URLSearchParams, by: string, now: number): ActRequest {
   const act = read(z.enum(acts), form.get('act'));
   const reason = form.get('reason')?.trim() || undefined;
   // Without a host, by the way that DNS names again.
   const to = act === 'reroute' ? { to: form.get('to')?.trim() || null } : {};
-  return { act, selection: selectionOf(form), by, ...(reason && { reason }), ...to };
+  return { act, selection: selectionOf(form, now), by, ...(reason && { reason }), ...to };
 }
 
 function page(reply: FastifyReply, cooperative: string, title: string, body: Html): FastifyReply {
-  return reply.type('text/html; charset=utf-8').send(textOf(layout({ title, cooperative }, body)));
+  const isIn = reply.request.getDecorator<string>('operator') !== '';
+  const frame = { title, cooperative, ...(isIn && { nav: navigation }) };
+  return reply.type('text/html; charset=utf-8').send(textOf(layout(frame, body)));
 }
 
 /** Browsers send Origin with every POST; a program that sends none is not one of our forms. */

@@ -1,13 +1,12 @@
 /**
  * The queue tools as JSON over HTTP, for the command line and for scripts.
  *
- * Whoever reaches it may do everything: it stands on the control socket only (control.ts), or behind a
- * login (queue-pages.ts).
+ * Whoever reaches it may do everything: it stands on the control socket only (control.ts).
  */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { httpBody, problem } from '../errors.ts';
-import { read } from '../relay/api/refusal.ts';
+import { read } from '../http/refusal.ts';
 import { recipientStates } from '../spool/states.ts';
 import { acts, type QueueTools } from './queue-tools.ts';
 
@@ -21,6 +20,8 @@ export const selection = z.strictObject({
   recipientDomain: text(253).optional(),
   site: text(300).optional(),
   states: z.array(z.enum(recipientStates)).min(1).optional(),
+  kind: z.enum(['mail', 'dsn', 'notice']).optional(),
+  heldBy: text(100).optional(),
   /** Unix ms: accepted before. */
   before: z.number().int().min(0).optional(),
 });

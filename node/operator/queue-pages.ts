@@ -7,6 +7,9 @@ import type { QueueTools, SiteTraffic } from './queue-tools.ts';
 type Overview = Awaited<ReturnType<QueueTools['overview']>>;
 type Listed = Awaited<ReturnType<QueueTools['list']>>;
 
+export const navigation = html`<a href="/">Queue</a>
+<form method="post" action="/logout"><button class="plain">Log out</button></form>`;
+
 export function loginPage(link: string): Html {
   return html`
 <p>This opens the pages of the operator in this browser for twelve hours.</p>
@@ -41,22 +44,23 @@ function connections(
   return html`<div>suspended for ${age(suspendedUntil - now)} ${source && `(from ${source})`}: ${lastReply}</div>`;
 }
 
+const openStates = ['accepted', 'deferred', 'held', 'scheduled'];
+
 function finder(): Html {
   return html`
 <h2>Find</h2>
 <form class="look" action="/recipients" method="get">
-<input name="did" aria-label="Member's DID" placeholder="did:plc:… (member)">
-<input name="domain" aria-label="From domain" placeholder="from domain">
-<input name="recipientDomain" aria-label="To domain" placeholder="to domain">
+<label>Member <input name="did" placeholder="did:plc:…"></label>
+<label>API key <input name="keyId" placeholder="its id"></label>
+<label>From domain <input name="domain" placeholder="reef.example"></label>
+<label>To domain <input name="recipientDomain" placeholder="example.com"></label>
+<label>State <select name="state"><option value="">any</option>${openStates.map((state) => html`<option>${state}</option>`)}</select></label>
+<label>Older than <input name="olderThan" placeholder="30m, 2h, 3d"></label>
 <button>List</button>
 </form>`;
 }
 
-export function recipientsPage(
-  { entries, cursor }: Listed,
-  filters: Record<string, string>,
-  now: number,
-): Html {
+export function recipientsPage({ entries, cursor }: Listed, filters: URLSearchParams, now: number): Html {
   if (entries.length === 0 && !cursor) return html`<p>None. <a href="/">Back to the queue</a></p>`;
   return html`
 <form method="post" action="/act">
@@ -73,8 +77,9 @@ export function recipientsPage(
 </table></div>
 <p>With those that are ticked:</p>
 <div class="look">
-<input name="reason" aria-label="Reason" placeholder="Why? The member reads it.">
-<input name="to" aria-label="Host" placeholder="mx.example:25, for another way">
+<label>Reason <input name="reason" placeholder="Why? The member reads it."></label>
+</div>
+<div class="acts">
 ${[
   ['hold', 'Hold'],
   ['release', 'Release'],
@@ -83,14 +88,26 @@ ${[
   ['drop', 'Drop'],
 ].map(([act, words]) => html`<button name="act" value="${act}">${words}</button>`)}
 </div>
+<div class="look">
+<label>Another way <input name="to" placeholder="mx.example:25; empty for what DNS names"></label>
+<button name="act" value="reroute">Reroute</button>
+</div>
 </form>
-${cursor && html`<p><a href="/recipients?${String(new URLSearchParams({ ...filters, cursor }))}">More</a></p>`}`;
+${cursor && html`<p><a href="/recipients?${withCursor(filters, cursor)}">More</a></p>`}`;
 }
 
-export function messagePage(message: MessageStatus): Html {
+function withCursor(filters: URLSearchParams, cursor: string): string {
+  const query = new URLSearchParams(filters);
+  query.set('cursor', cursor);
+  return String(query);
+}
+
+export function messagePage(message: MessageStatus, now: number): Html {
   return html`
 <dl>
 <dt>Member</dt><dd><code>${message.did}</code></dd>
+${message.subject && html`<dt>Subject</dt><dd>${message.subject}</dd>`}
+${message.category && html`<dt>Category</dt><dd>${message.category}</dd>`}
 <dt>From</dt><dd>${message.mailFrom || 'the null sender'} (${message.domain})</dd>
 <dt>Accepted</dt><dd>${time(message.receivedAt)} by ${message.via}</dd>
 <dt>Until</dt><dd>${time(message.expiresAt)}</dd>
@@ -99,7 +116,7 @@ export function messagePage(message: MessageStatus): Html {
 ${message.recipients.map(
   (recipient) => html`
 <h2>${recipient.address}: ${recipient.state}</h2>
-${recipient.nextAt !== null && html`<p>Next try ${time(recipient.nextAt)}.</p>`}
+${recipient.nextAt !== null && html`<p>Next try ${recipient.nextAt <= now ? 'now' : time(recipient.nextAt)}.</p>`}
 <ol>${historyOf(recipient).map(
     ({ at, what, said }) => html`<li>${time(at)} ${what}${said && html`<pre>${said}</pre>`}</li>`,
   )}</ol>`,

@@ -6,9 +6,9 @@
  * recipient that it touched, and one `staff_act` event tells of the whole.
  */
 import type { Event } from '../enforcement/events.ts';
-import { refuse } from '../relay/api/refusal.ts';
+import { refuse } from '../http/refusal.ts';
 import type { MessageStatus } from '../spool/message.ts';
-import type { QueuePage, QueueSummary, Selection } from '../spool/selection.ts';
+import { isCursor, type QueuePage, type QueueSummary, type Selection } from '../spool/selection.ts';
 
 /** What this file needs of the spool. Acting functions return how many recipients they changed. */
 export type Queue = {
@@ -65,6 +65,8 @@ export type QueueToolsOptions = {
   /** Whose act it is, in the event: this cooperative's DID. */
   did: string;
   record: (event: Pick<Event, 'type' | 'did' | 'detail'>) => void;
+  /** Members who may not send now: their mail goes on when that is over, and not by a release. */
+  stoppedMembers: () => readonly string[];
   now: () => number;
 };
 
@@ -82,8 +84,14 @@ export class QueueTools {
     return { queue: await queue.summary(now()), traffic: traffic.sites() };
   }
 
-  /** Recipients that are open, by member, oldest first; a page may be short while there is a cursor. */
+  /**
+   * Recipients that are open, by member, oldest first; a page may be short while there is a cursor.
+   *
+   * @throws Refusal INVALID_REQUEST for a cursor that is none
+   */
   list(selection: Selection, page: { limit?: number; cursor?: string } = {}) {
+    if (page.cursor && !isCursor(page.cursor, selection))
+      refuse('INVALID_REQUEST', 'The cursor is none that a page gave.');
     const limit = Math.min(Math.max(page.limit ?? 100, 1), maxListed);
     return this.#options.queue.list({ ...selection, limit, ...(page.cursor && { cursor: page.cursor }) });
   }
@@ -113,13 +121,19 @@ export class QueueTools {
     return this.act({ act: 'retry', selection: { site }, by, reason: 'flush' });
   }
 
+  /** Who names `heldBy` means it: single messages of a member under review may go. */
+  #releasable(selection: Selection): Selection {
+    if (selection.heldBy !== undefined) return selection;
+    return { ...selection, exceptMailOf: this.#options.stoppedMembers() };
+  }
+
   #do({ act, selection, by, reason = '', to = null }: ActRequest): Promise<number> {
     const { queue } = this.#options;
     switch (act) {
       case 'hold':
         return queue.hold(selection, { by, reason });
       case 'release':
-        return queue.unhold(selection, { by, reason });
+        return queue.unhold(this.#releasable(selection), { by, reason });
       case 'retry':
         return queue.retryNow(selection, { by });
       case 'fail':

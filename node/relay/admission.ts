@@ -34,6 +34,8 @@ export type AdmissionOptions = {
   suppressions: SuppressionList;
   /** The simulator's recipients are at `simulator.<pool domain>`. */
   poolDomain: string;
+  /** Octets of one message. Default 25 MiB. */
+  maxMessageBytes?: number;
   /** Exempt mail that one who unsubscribed still gets in a day. Default 5. */
   exemptPerRecipient?: number;
 };
@@ -73,6 +75,7 @@ export class Admission {
   readonly #standingOf: StandingOf;
   readonly #suppressions: SuppressionList;
   readonly #simulatorDomain: string;
+  readonly #maxMessageBytes: number;
   readonly #exemptPerRecipient: number;
 
   constructor(o: AdmissionOptions) {
@@ -80,6 +83,7 @@ export class Admission {
     this.#standingOf = o.standingOf;
     this.#suppressions = o.suppressions;
     this.#simulatorDomain = `simulator.${o.poolDomain}`;
+    this.#maxMessageBytes = o.maxMessageBytes ?? 25 * 1024 * 1024;
     this.#exemptPerRecipient = o.exemptPerRecipient ?? 5;
   }
 
@@ -145,13 +149,14 @@ export class Admission {
   ): Admitted | Refused {
     const { did } = principal;
     const parsed = parseMessage(bytes, o);
-    if (parsed.kind === 'fault') return refuse('INVALID_MESSAGE', parsed.what);
     const { message } = parsed;
-    const headerFault = beyondAscii(bytes.subarray(0, message.headerEnd), o.smtpUtf8);
-    if (headerFault) return refuse('INVALID_MESSAGE', headerFault);
-    if (fieldsNamed(message.fields, 'received').length > maxReceived)
-      return refuse('INVALID_MESSAGE', `More than ${maxReceived} Received fields: this is a loop.`);
     const from = this.#from(did, message);
+    // Whose message it is comes first, then its size, then how it is written.
+    if (from.kind === 'refused' && from.problem.entry.code === 'DOMAIN_MISMATCH') return from;
+    if (bytes.length > this.#maxMessageBytes)
+      return refuse('MESSAGE_TOO_LARGE', `The limit is ${this.#maxMessageBytes} octets.`);
+    const fault = parsed.kind === 'fault' ? parsed.what : headerFault(message, o.smtpUtf8);
+    if (fault) return refuse('INVALID_MESSAGE', fault);
     if (from.kind === 'refused') return from;
     const standing = this.#standingOf(did, from.domain);
     const category =
@@ -250,6 +255,13 @@ export function capOf({ did, tier, caps }: Standing, domain: string): Cap {
 function categoryOf(message: Message): Category | undefined {
   const field = fieldsNamed(message.fields, 'x-atmos-category')[0];
   return field && parseCategory(fieldValue(message, field));
+}
+
+/** @returns what is wrong with a header whose fields were all read */
+function headerFault({ bytes, fields, headerEnd }: Message, smtpUtf8: boolean): string | undefined {
+  if (fieldsNamed(fields, 'received').length > maxReceived)
+    return `More than ${maxReceived} Received fields: this is a loop.`;
+  return beyondAscii(bytes.subarray(0, headerEnd), smtpUtf8);
 }
 
 /** @returns what is wrong with the octets above 127 of a header */

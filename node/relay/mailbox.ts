@@ -23,9 +23,14 @@ const quoted = /"((?:[^"\\\r\n]|\\[^\r\n])*)"/uy;
 const blank = /[ \t]+/y;
 const special = /[<>@,]/y;
 
-/** @returns undefined when the list is not one or more well-formed mailboxes */
+/** More than a message may go to, so that who counts them can say so. Reading each costs. */
+const maxMailboxes = 200;
+/** With display names; a header of nothing but one comment is read no further. */
+const maxText = 16 * 1024;
+
+/** @returns undefined when the list is not one or more well-formed mailboxes, or has more than 200 */
 export function parseMailboxes(text: string): Mailbox[] | undefined {
-  const tokens = tokenize(text);
+  const tokens = text.length > maxText ? undefined : tokenize(text);
   if (!tokens) return undefined;
   const mailboxes = splitAtCommas(tokens).map(toMailbox);
   return mailboxes.every((mailbox) => mailbox !== undefined) ? mailboxes : undefined;
@@ -44,10 +49,12 @@ export function parseAddress(text: string): { address: string; domain: string } 
 
 function tokenize(text: string): Token[] | undefined {
   const tokens: Token[] = [];
+  let commas = 0;
   for (let at = 0; at < text.length; ) {
     const read = text[at] === '(' ? readComment(text, at) : readToken(text, at);
     if (!read) return undefined;
     if (read.token) tokens.push(read.token);
+    if (read.token && isSpecial(read.token, ',') && ++commas >= maxMailboxes) return undefined;
     at = read.end;
   }
   return tokens;

@@ -3,8 +3,8 @@
  *
  * Promise: parsing changes no byte; what is cut out is whole header fields, what follows the header is
  * never looked into. Every fault that could make two programs read two different messages is named and
- * refused here, before the message is signed: stray CR and LF, a folded line of nothing but blanks, a
- * blank before the colon, a field that must stand once standing twice.
+ * refused here, before the message is signed: stray CR and LF, a line that is too long and would be cut, a
+ * folded line of nothing but blanks, a blank before the colon, a field that must stand once standing twice.
  */
 
 export type HeaderField = {
@@ -24,10 +24,15 @@ export type Message = {
   headerEnd: number;
 };
 
-export type Parsed = { kind: 'message'; message: Message } | { kind: 'fault'; what: string };
+/** With a fault the fields are those that were read before it, so that others than this file may look at them. */
+export type Parsed =
+  | { kind: 'message'; message: Message }
+  | { kind: 'fault'; what: string; message: Message };
 
 const maxFields = 1000;
 const maxHeaderBytes = 256 * 1024;
+/** RFC 5322 §2.1.1, without the CR LF. */
+const maxLineBytes = 998;
 const cr = 0x0d;
 const lf = 0x0a;
 
@@ -53,21 +58,10 @@ const atMostOnce = [
  * @param o.isClean true when the octets were found to have no stray CR, LF or NUL as they came
  */
 export function parseMessage(bytes: Buffer, o: { isClean?: boolean | undefined } = {}): Parsed {
-  const line = o.isClean ? 0 : strayOctetLine(bytes);
-  if (line) return fault(`Line ${line} has a CR or LF that is not part of a CR LF pair, or a NUL.`);
-  const fields: HeaderField[] = [];
-  let at = 0;
-  while (at < bytes.length && bytes[at] !== cr) {
-    const end = bytes.indexOf('\r\n', at) + 2;
-    if (end === 1) return fault('The last line of the header has no CR LF.');
-    if (end > maxHeaderBytes) return fault(`The header is longer than ${maxHeaderBytes} octets.`);
-    const what = addLine(bytes, fields, at, end);
-    if (what) return fault(`Header line ${lineNumber(bytes, at)}: ${what}`);
-    at = end;
-  }
-  const repeated = atMostOnce.find((name) => fieldsNamed(fields, name).length > 1);
-  if (repeated) return fault(`The header field ${repeated} stands more than once.`);
-  return { kind: 'message', message: { bytes, fields, headerEnd: at } };
+  const message: Message = { bytes, fields: [], headerEnd: 0 };
+  const headerFault = readHeader(message);
+  const what = (o.isClean ? undefined : strayOctet(bytes)) ?? headerFault ?? longLine(bytes);
+  return what === undefined ? { kind: 'message', message } : { kind: 'fault', what, message };
 }
 
 /** Blanks around it taken off and folds undone (RFC 5322 §2.2.3); octets that are not UTF-8 come out as U+FFFD. */
@@ -91,6 +85,34 @@ export function withoutFields(message: Message, isRemoved: (name: string) => boo
   return from === 0 ? message.bytes : Buffer.concat([...kept, message.bytes.subarray(from)]);
 }
 
+/** @returns what is wrong with the header */
+function readHeader(message: Message): string | undefined {
+  const { bytes, fields } = message;
+  while (message.headerEnd < bytes.length && bytes[message.headerEnd] !== cr) {
+    const at = message.headerEnd;
+    const end = bytes.indexOf('\r\n', at) + 2;
+    if (end === 1) return 'The last line of the header has no CR LF.';
+    if (end > maxHeaderBytes) return `The header is longer than ${maxHeaderBytes} octets.`;
+    const what = addLine(bytes, fields, at, end);
+    if (what) return `Header line ${lineNumber(bytes, at)}: ${what}`;
+    message.headerEnd = end;
+  }
+  const repeated = atMostOnce.find((name) => fieldsNamed(fields, name).length > 1);
+  return repeated && `The header field ${repeated} stands more than once.`;
+}
+
+/** Asks only where the last line end within each 1,000 octets is, not where every line ends. */
+function longLine(bytes: Buffer): string | undefined {
+  let start = 0;
+  while (bytes.length - start > maxLineBytes) {
+    const end = bytes.lastIndexOf(lf, start + maxLineBytes + 1);
+    if (end < start)
+      return `Line ${lineNumber(bytes, start)} is longer than ${maxLineBytes} octets (RFC 5322 §2.1.1).`;
+    start = end + 1;
+  }
+  return undefined;
+}
+
 /** @returns what is wrong with the line; else the line is now part of `fields` */
 function addLine(bytes: Buffer, fields: HeaderField[], start: number, end: number): string | undefined {
   const text = bytes.subarray(start, end - 2);
@@ -111,6 +133,11 @@ function addLine(bytes: Buffer, fields: HeaderField[], start: number, end: numbe
   return undefined;
 }
 
+function strayOctet(bytes: Buffer): string | undefined {
+  const line = strayOctetLine(bytes);
+  return line === 0 ? undefined : `Line ${line} has a CR or LF that is not part of a CR LF pair, or a NUL.`;
+}
+
 /** @returns the number of the line, from 1, or 0 when all is well */
 function strayOctetLine(bytes: Buffer): number {
   for (let at = bytes.indexOf(cr); at !== -1; at = bytes.indexOf(cr, at + 1)) {
@@ -128,8 +155,4 @@ function lineNumber(bytes: Buffer, offset: number): number {
   for (let at = bytes.indexOf('\r\n'); at !== -1 && at < offset; at = bytes.indexOf('\r\n', at + 2))
     lines += 1;
   return lines;
-}
-
-function fault(what: string): Parsed {
-  return { kind: 'fault', what };
 }

@@ -6,12 +6,11 @@
  * work while we read its answers. It starts with the first task and ends when there were none for a while:
  * most nodes send a few messages an hour, and a thread costs 20 MB.
  */
-import type { KeyObject } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
-import type { Answer, Done, Job, Order } from './signing-worker.ts';
+import type { Answer, Done, Job, Order, SigningKey } from './signing-worker.ts';
 
-export type LoadedKey = { number: number; key: KeyObject };
+export type LoadedKey = SigningKey & { number: number };
 
 export type Task = {
   /** Octets that write() needs; at most slotBytes. */
@@ -128,10 +127,10 @@ export class SigningThread {
   }
 
   #sendKeys(order: Order, keys: readonly LoadedKey[]): void {
-    for (const { number, key } of keys) {
+    for (const { number, key, algorithm, domain, selector } of keys) {
       if (this.#keys.has(number)) continue;
       order.keys ??= [];
-      order.keys.push([number, key]);
+      order.keys.push([number, { key, algorithm, domain, selector }]);
       this.#keys.add(number);
     }
   }

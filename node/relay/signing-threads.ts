@@ -5,7 +5,7 @@
  * hashed in pieces, so it neither blocks the loop nor stands in memory a second time.
  */
 import { type LoadedKey, SigningThread, slotBytes, type Task, type ThreadOptions } from './signing-thread.ts';
-import type { Answer, Job, SignerTags, Stretch } from './signing-worker.ts';
+import type { Answer, Job, Stretch } from './signing-worker.ts';
 
 export type Signing = {
   /** Header and body; the header ends at `headerEnd`, the body begins at `bodyStart`. */
@@ -13,7 +13,7 @@ export type Signing = {
   headerEnd: number;
   bodyStart: number;
   prefixes: readonly Buffer[];
-  signers: readonly (Omit<SignerTags, 'key'> & LoadedKey)[];
+  signers: readonly LoadedKey[];
   /** Unix seconds. */
   at: number;
   expiresAt: number;
@@ -134,9 +134,7 @@ function sizeOf({ message, headerEnd, bodyStart }: Signing, prefixes: readonly B
 /** @param body its hash, once it is known */
 function signTask(o: Signing, prefixes: readonly Buffer[], body: string | undefined): Omit<Task, 'done'> {
   const { message, headerEnd, bodyStart, signers, at, expiresAt } = o;
-  const tags = signers.map(({ number, algorithm, domain, selector }) => ({
-    ...{ key: number, algorithm, domain, selector },
-  }));
+  const numbers = signers.map(({ number }) => number);
   return {
     size: sizeOf(o, prefixes, body === undefined),
     weight: prefixes.length,
@@ -154,7 +152,7 @@ function signTask(o: Signing, prefixes: readonly Buffer[], body: string | undefi
         header: lay(message, 0, headerEnd),
         body: body ?? lay(message, bodyStart, message.length),
         prefixes: prefixes.map((prefix) => lay(prefix, 0, prefix.length)),
-        ...{ signers: tags, at, expiresAt },
+        ...{ signers: numbers, at, expiresAt },
       };
     },
   };

@@ -16,8 +16,13 @@ import {
   unsignedLine,
 } from './signing-fields.ts';
 
-/** One signature to be made for each prefix. The key was sent before, under its number. */
-export type SignerTags = { key: number; algorithm: 'rsa' | 'ed25519'; domain: string; selector: string };
+/** One signature is made with each for each prefix. */
+export type SigningKey = {
+  key: KeyObject;
+  algorithm: 'rsa' | 'ed25519';
+  domain: string;
+  selector: string;
+};
 
 /** A stretch of the slot's memory. */
 export type Stretch = { start: number; end: number };
@@ -31,7 +36,8 @@ export type Job =
       /** The text to be hashed, or its hash. */
       body: Stretch | string;
       prefixes: Stretch[];
-      signers: readonly SignerTags[];
+      /** Numbers of keys that were sent before. */
+      signers: readonly number[];
       at: number;
       expiresAt: number;
     };
@@ -42,13 +48,15 @@ export type Answer =
   | { kind: 'failed'; reason: string };
 
 /** To the thread, and back. */
-export type Order = { keys?: [number, KeyObject][]; forgetKeys?: true; slot: number; jobs: Job[] };
+export type Order = { keys?: [number, SigningKey][]; forgetKeys?: true; slot: number; jobs: Job[] };
 export type Done = { slot: number; answers: Answer[] };
 
 const { slots } = workerData as { slots: SharedArrayBuffer[] };
 const memory = slots.map((slot) => Buffer.from(slot));
-const keys = new Map<number, KeyObject>();
+const keys = new Map<number, SigningKey>();
 const bodies = new Map<number, BodyHash>();
+/** Far more than come at once: what is older than so many was broken off, and its end never comes. */
+const maxBodies = 1_000;
 
 parentPort!.on('message', ({ keys: sent, forgetKeys, slot, jobs }: Order) => {
   if (forgetKeys) keys.clear();
@@ -72,6 +80,7 @@ function hashPiece(o: Extract<Job, { kind: 'piece' }>, bytes: Buffer): Answer {
   if (!body) return { kind: 'failed', reason: 'the beginning of the body is lost' };
   body.update(bytes.subarray(o.piece.start, o.piece.end));
   if (!o.isLast) {
+    if (o.isFirst && bodies.size >= maxBodies) bodies.delete(bodies.keys().next().value!);
     bodies.set(o.stream, body);
     return { kind: 'hashed', bodyHash: '' };
   }
@@ -92,20 +101,19 @@ function signAll(job: Extract<Job, { kind: 'sign' }>, bytes: Buffer): Answer {
 }
 
 function signatureOf(
-  { key, ...tags }: SignerTags,
+  number: number,
   { at, expiresAt }: { at: number; expiresAt: number },
   { names, text }: SignedHeader,
   bodyHash: string,
 ): string {
-  const privateKey = keys.get(key);
-  if (!privateKey) throw new Error(`the key ${tags.selector} of ${tags.domain} is not here`);
-  const unsigned = unsignedLine({ ...tags, at, expiresAt, bodyHash }, names);
+  const signer = keys.get(number);
+  if (!signer) throw new Error(`the key ${number} is not here`);
+  const { key, algorithm, domain, selector } = signer;
+  const unsigned = unsignedLine({ algorithm, domain, selector, at, expiresAt, bodyHash }, names);
   const data = Buffer.from(text + canonicalLine(unsigned), 'latin1');
   // RFC 8463 §3: Ed25519 signs the hash, as if it were the message.
   const signature =
-    tags.algorithm === 'rsa'
-      ? sign('sha256', data, privateKey)
-      : sign(null, hash('sha256', data, 'buffer'), privateKey);
+    algorithm === 'rsa' ? sign('sha256', data, key) : sign(null, hash('sha256', data, 'buffer'), key);
   return signedLine(unsigned, signature);
 }
 

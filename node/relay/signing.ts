@@ -37,7 +37,7 @@ export type SignerOptions = {
   log: Logger;
 };
 
-/** Older signatures are made again at the next attempt, far from their x=. */
+/** Older signatures are made again at the next attempt, far from their x=; sooner where that is near. */
 const maxAgeMs = 24 * 3_600_000;
 /** A signature from the future was made by a clock that went wrong. */
 const clockToleranceMs = 5 * 60_000;
@@ -92,7 +92,7 @@ export class Signer {
   /** May these signatures leave now: less than 24 h old, all their keys still published? */
   isCurrent({ signatures, signedAt }: { signatures: Buffer; signedAt: number; domain: string }): boolean {
     const age = this.#options.now() - signedAt;
-    if (age >= maxAgeMs || age < -clockToleranceMs) return false;
+    if (age >= Math.min(maxAgeMs, this.#options.expireMs / 2) || age < -clockToleranceMs) return false;
     const keys = [...signatures.toString('latin1').matchAll(signatureKeys)];
     return keys.length > 0 && keys.every(([, domain, selector]) => this.#isPublished(domain!, selector!));
   }

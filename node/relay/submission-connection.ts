@@ -11,11 +11,11 @@ import type { Logger } from 'pino';
 import type { SMTPServer, SMTPServerAuthentication } from 'smtp-server';
 import { SMTPConnection, type SMTPConnectionOptions } from 'smtp-server/lib/smtp-connection.js';
 import { type ErrorCode, type Problem, problem, smtpText } from '../errors.ts';
+import { internalError } from '../internal-error.ts';
 import type { Principal } from '../members/authenticate.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import type { ConnectionCaps, Entry } from './connection-caps.ts';
 import type { Authenticate, Intake, SubmittedRecipient } from './intake.ts';
-import { internalError } from './internal-error.ts';
 import { type MailCommand, parseMail, parseRcpt } from './submission-command.ts';
 import { MessageReader, SubmissionStream } from './submission-stream.ts';
 
@@ -138,14 +138,14 @@ export class SubmissionConnection extends SMTPConnection {
     this.send(why.entry.smtp.code, smtpText(why));
   }
 
-  /** @throws Refusal */
+  /** @throws SmtpRefusal */
   async login(auth: SMTPServerAuthentication): Promise<Principal> {
     const { intake, limits, count } = this.#context;
     const principal = await this.#authenticate(auth);
     const refused = intake.admission.member(principal.did);
-    if (refused) throw new Refusal(refused.problem);
+    if (refused) throw new SmtpRefusal(refused.problem);
     this.#leaveMember ??= this.#context.caps.enterMember(principal.did);
-    if (!this.#leaveMember) throw new Refusal(problem('TOO_MANY_CONNECTIONS'));
+    if (!this.#leaveMember) throw new SmtpRefusal(problem('TOO_MANY_CONNECTIONS'));
     // The client may have gone while the key was checked.
     if (this._closed || this._closing) this.#leaveMember();
     this.#deadlineAt = performance.now() + limits.transactionMs;
@@ -188,7 +188,8 @@ export class SubmissionConnection extends SMTPConnection {
     if (why) this.refuse(why);
     else if (this._parser) {
       const { limits, budget } = this.#context;
-      const reader = new MessageReader({ maxBytes: limits.maxMessageBytes, budget });
+      const { did } = this.session.user as Principal;
+      const reader = new MessageReader({ maxBytes: limits.maxMessageBytes, budget: budget.of(did) });
       this.#reader = reader;
       this.#rateMark = { at: performance.now(), received: 0 };
       (this._parser as SubmissionStream).startMessage(reader, () => void this.#received(reader));
@@ -247,7 +248,7 @@ export class SubmissionConnection extends SMTPConnection {
     // RFC 4616 §2: who logs in may act as itself alone, so both names must be the key's.
     for (const name of names) {
       const answer = await authenticator.authenticate(name, password ?? '', this.remoteAddress);
-      if (answer.kind === 'busy') throw new Refusal(problem('AUTH_BUSY'));
+      if (answer.kind === 'busy') throw new SmtpRefusal(problem('AUTH_BUSY'));
       if (answer.kind === 'throttled') throw this.#hangUpBehind('AUTH_THROTTLED');
       if (answer.kind !== 'authenticated') throw this.#wrongLogin();
       principal = answer.principal;
@@ -256,15 +257,15 @@ export class SubmissionConnection extends SMTPConnection {
   }
 
   /** The same for `failed` and `mismatch`: over SMTP a good key must not tell whose it is. */
-  #wrongLogin(): Refusal {
+  #wrongLogin(): SmtpRefusal {
     this.#authFailures += 1;
     const isLast = this.#authFailures >= this.#context.limits.maxAuthFailures;
-    return isLast ? this.#hangUpBehind('AUTH_FAILED') : new Refusal(problem('AUTH_FAILED'));
+    return isLast ? this.#hangUpBehind('AUTH_FAILED') : new SmtpRefusal(problem('AUTH_FAILED'));
   }
 
-  #hangUpBehind(code: ErrorCode): Refusal {
+  #hangUpBehind(code: ErrorCode): SmtpRefusal {
     setImmediate(() => this.close());
-    return new Refusal(problem(code));
+    return new SmtpRefusal(problem(code));
   }
 
   #sender(line: Buffer): Problem | undefined {
@@ -386,8 +387,8 @@ export class SubmissionConnection extends SMTPConnection {
 export const connections = new WeakMap<object, SubmissionConnection>();
 
 /** The shape in which smtp-server takes the answer to AUTH. */
-export class Refusal extends Error {
-  override name = 'Refusal';
+export class SmtpRefusal extends Error {
+  override name = 'SmtpRefusal';
   readonly responseCode: number;
 
   constructor(why: Problem) {

@@ -8,7 +8,7 @@
  */
 import { SMTPStream } from 'smtp-server/lib/smtp-stream.js';
 import { type Problem, problem } from '../errors.ts';
-import type { ByteBudget } from './byte-budget.ts';
+import type { Octets } from './byte-budget.ts';
 
 const nul = 0x00;
 const lf = 0x0a;
@@ -20,7 +20,7 @@ type Place = 'inside' | 'behind CR' | 'at start' | 'behind dot' | 'behind dot CR
 
 export class MessageReader {
   readonly #maxBytes: number;
-  readonly #budget: ByteBudget;
+  readonly #budget: Octets;
   #chunks: Buffer[] = [];
   #length = 0;
   #held = 0;
@@ -31,7 +31,7 @@ export class MessageReader {
   /** No CR, LF or NUL stands alone. */
   isClean = true;
 
-  constructor(o: { maxBytes: number; budget: ByteBudget }) {
+  constructor(o: { maxBytes: number; budget: Octets }) {
     this.#maxBytes = o.maxBytes;
     this.#budget = o.budget;
   }

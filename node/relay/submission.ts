@@ -12,17 +12,17 @@ import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import { SMTPServer, type SMTPServerAuthentication, type SMTPServerSession } from 'smtp-server';
 import { isAddressAllowed } from 'smtp-server/lib/smtp-connection.js';
+import { internalError } from '../internal-error.ts';
 import type { Principal } from '../members/authenticate.ts';
 import type { ByteBudget } from './byte-budget.ts';
 import { ConnectionCaps } from './connection-caps.ts';
 import { readProxyHeader } from './connection-proxy.ts';
 import type { Authenticate, Intake } from './intake.ts';
-import { internalError } from './internal-error.ts';
 import {
   type Admittance,
   connections,
-  Refusal,
   type SessionContext,
+  SmtpRefusal,
   SubmissionConnection,
   type SubmissionLimits,
 } from './submission-connection.ts';
@@ -210,8 +210,8 @@ class Listener extends SMTPServer {
       .then(
         (user) => done(null, { user }),
         (error: unknown) => {
-          const isAnswer = error instanceof Refusal;
-          done(isAnswer ? error : new Refusal(internalError(error, this.#context.log)));
+          const isAnswer = error instanceof SmtpRefusal;
+          done(isAnswer ? error : new SmtpRefusal(internalError(error, this.#context.log)));
         },
       );
   }

@@ -14,7 +14,7 @@ import type { UnsubscribeLinks, Unsubscription } from './unsubscribe-links.ts';
 export { UnsubscribeLinks } from './unsubscribe-links.ts';
 
 /** The event log gives it its id and its time. */
-export type UnsubscribeEvent = Pick<Event, 'did' | 'messageId' | 'recipientId' | 'detail'> & {
+export type UnsubscribeEvent = Pick<Event, 'did' | 'domain' | 'messageId' | 'recipientId' | 'detail'> & {
   type: 'unsubscribe';
 };
 
@@ -26,6 +26,8 @@ export type UnsubscribeOptions = {
   };
   /** Into the event log, in one commit with the change; called once for each new entry on the list. */
   record: (event: UnsubscribeEvent, change: () => void) => void;
+  /** That sent the message; undefined when that is not known any more. */
+  domainOf: (messageId: string) => Promise<string | undefined>;
   /** The domains of a member, for the reader of the page. */
   domainsOf: (did: string) => readonly string[];
   /** The name of the cooperative. */
@@ -59,13 +61,13 @@ export function unsubscribeRoutes(o: UnsubscribeOptions): FastifyPluginAsync {
         ? page(reply, doneTitle, donePage(o, who))
         : page(reply, askTitle, askPage(o, who));
     });
-    app.post<{ Params: { '*': string } }>('/u/*', (request, reply) => {
+    app.post<{ Params: { '*': string } }>('/u/*', async (request, reply) => {
       const who = o.links.read(request.params['*']);
       if (!who) {
         o.count('unsubscribe_refused');
         return page(reply.code(404), invalidTitle, invalidPage);
       }
-      unsubscribe(o, who);
+      await unsubscribe(o, who);
       return page(reply, doneTitle, donePage(o, who));
     });
   };
@@ -78,14 +80,18 @@ const privately = {
   'x-robots-tag': 'noindex, nofollow',
 };
 
-function unsubscribe(o: UnsubscribeOptions, who: Unsubscription): void {
+async function unsubscribe(o: UnsubscribeOptions, who: Unsubscription): Promise<void> {
   if (isSimulated(o, who)) return;
   o.count('unsubscribes');
   if (isDone(o, who)) return;
   const { did, address, recipientId } = who;
   const messageId = recipientId.split('.', 1)[0]!;
+  const domain = await o.domainOf(messageId).catch(() => undefined);
+  // Asked again: somebody may have pressed twice.
+  if (isDone(o, who)) return;
   const evidence = 'The recipient followed the link to unsubscribe.';
-  o.record({ type: 'unsubscribe', did, messageId, recipientId, detail: { recipient: address } }, () =>
+  const about = { did, ...(domain !== undefined && { domain }), messageId, recipientId };
+  o.record({ type: 'unsubscribe', ...about, detail: { recipient: address } }, () =>
     o.suppressions.add({ did, address, reason: 'unsubscribe', evidence, messageId }),
   );
 }

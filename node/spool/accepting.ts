@@ -5,11 +5,20 @@ import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
-import type { Accepted, Batch, BatchAccepted, BatchItem, NewMessage, NewRecipient } from './message.ts';
+import type {
+  Accepted,
+  Batch,
+  BatchAccepted,
+  BatchItem,
+  BatchOutcome,
+  Cap,
+  NewMessage,
+  NewRecipient,
+} from './message.ts';
 import type { Outbox } from './outbox.ts';
-import type { QueueQuotas } from './quotas.ts';
+import { type Charged, chargedFor, type QueueQuotas } from './quotas.ts';
 import type { Recipients } from './recipients.ts';
-import { messageDetails, type RecipientDetails, recipientDetails, stored } from './rows.ts';
+import { isSimulated, messageDetails, type RecipientDetails, recipientDetails, stored } from './rows.ts';
 import { heldAt } from './schema.ts';
 import type { Settling } from './settling.ts';
 import type { Sites } from './sites.ts';
@@ -20,6 +29,7 @@ import type { Usage } from './usage.ts';
 export const maxBodyInRow = 256 * 1024;
 
 const noBody = Buffer.alloc(0);
+const noLines: Pick<NewRecipient, 'signatures' | 'prefix'> = { signatures: noBody, prefix: noBody };
 
 type Statement = Database.Statement<unknown[]>;
 type Entry = { state: RecipientState; nextAt: number; pausedMs: number; details: RecipientDetails };
@@ -70,6 +80,8 @@ export class Accepting {
     const { did, idempotency } = message;
     const known = idempotency && this.#parts.answers.find(did, idempotency.key, idempotency.fingerprint, at);
     if (known) return known;
+    const usedUp = this.#usedUp([message], at);
+    if (usedUp.length > 0) return { kind: 'used-up', caps: usedUp };
     const accepted = this.#take(message, at);
     if (accepted.kind === 'committed' && idempotency) {
       const { key, fingerprint, answer } = idempotency;
@@ -83,9 +95,13 @@ export class Accepting {
     const known = idempotency && kept.find(did, idempotency.key, idempotency.fingerprint, at);
     if (known?.kind === 'key-reused') return known;
     if (known) return { kind: 'repeated', answers: JSON.parse(known.answer) as string[] };
-    const answers = items.map((item) => this.#answer(item, at));
+    const messages = items.flatMap((item) => ('message' in item ? [item.message] : []));
+    const usedUp = this.#usedUp(messages, at);
+    if (usedUp.length > 0) return { kind: 'used-up', caps: usedUp };
+    const outcomes = items.map((item) => ('message' in item ? this.#take(item.message, at) : undefined));
+    const answers = items.map((item, index) => answerTo(item, outcomes[index]));
     if (idempotency) kept.store(did, idempotency.key, idempotency.fingerprint, JSON.stringify(answers), at);
-    return { kind: 'done', answers };
+    return { kind: 'done', answers, outcomes };
   }
 
   /** Our own mail, which follows from something: no cap and no quota stops it. */
@@ -102,7 +118,7 @@ export class Accepting {
       ...[m.body.length, inFile ? 1 : 0, m.recipients.length],
       ...[m.keyId ?? null, m.category ?? null, stored(messageDetails(m))],
     ]);
-    quotas.entered(did, m.body.length);
+    quotas.entered(chargedOf(m), m.body.length);
     this.#insertContents(m, first, inFile ? noBody : m.body);
     for (const recipient of m.recipients) {
       const entry = entryOf(m, recipient, at);
@@ -116,22 +132,39 @@ export class Accepting {
     for (const notice of m.notices ?? []) this.insert(notice, at);
   }
 
-  #take(message: NewMessage, at: number): Accepted {
+  /**
+   * Caps of single recipients without room, as if every message were taken that the other caps let through.
+   *
+   * Found before anything is stored, all at once: so a message, or a batch of them, is offered twice at most.
+   */
+  #usedUp(messages: readonly NewMessage[], at: number): Cap[] {
+    const { usage } = this.#parts;
+    const asked = new Map<string, number>();
+    return messages.flatMap((message) => {
+      if (!message.caps.some(({ only }) => only !== undefined)) return [];
+      const counted = countedOf(message);
+      const own = message.caps.filter(({ only }) => only !== undefined && counted.includes(only));
+      const others = message.caps.filter(({ only }) => only === undefined);
+      if (own.length === 0 || usage.exceeded(others, counted, at)) return [];
+      return own.filter((cap) => {
+        const wanted = (asked.get(cap.scope) ?? 0) + 1;
+        if (usage.retryAt(cap, wanted, at) !== undefined) return true;
+        asked.set(cap.scope, wanted);
+        return false;
+      });
+    });
+  }
+
+  #take(message: NewMessage, at: number): BatchOutcome {
     const { usage, quotas } = this.#parts;
-    const counted = message.recipients.filter((r) => !r.simulated).map((r) => r.id);
+    const counted = countedOf(message);
     const over = usage.exceeded(message.caps, counted, at);
     if (over) return { kind: 'over-cap', ...over };
-    const whose = message.kind === 'mail' ? quotas.full(message.did, message.body.length) : undefined;
+    const whose = message.kind === 'mail' ? quotas.full(chargedOf(message), message.body.length) : undefined;
     if (whose) return { kind: 'queue-full', whose };
     this.insert(message, at);
     usage.add(message.caps, counted, at);
     return { kind: 'committed' };
-  }
-
-  #answer(item: BatchItem, at: number): string {
-    if (!('message' in item)) return item.answer;
-    const { kind } = this.#take(item.message, at);
-    return item.answers[kind as keyof typeof item.answers];
   }
 
   #writeBodyFile(m: NewMessage): void {
@@ -143,16 +176,17 @@ export class Accepting {
     reached('after-body-file');
   }
 
-  /** The lines of the first recipient stand before the body, those of the others apart. */
+  /** The lines of recipient 1, where there is one, stand before the body, those of the others apart. */
   #insertContents(m: NewMessage, first: number, body: Buffer): void {
-    const [one, ...others] = m.recipients.toSorted((a, b) => numberIn(m, a) - numberIn(m, b));
-    if (numberIn(m, one!) !== 1) throw new Error(`${m.queueId} has no recipient 1`);
-    const insert = (seq: number, { signatures, prefix }: NewRecipient, rest: Buffer) => {
+    const insert = (seq: number, { signatures, prefix }: typeof noLines, rest: Buffer) => {
       const bytes = Buffer.concat([signatures, prefix, rest]);
       this.#insertContent.run([seq, bytes, signatures.length, signatures.length + prefix.length]);
     };
-    insert(first, one!, body);
-    for (const other of others) insert(first + numberIn(m, other), other, noBody);
+    insert(first, m.recipients.find((one) => numberIn(m, one) === 1) ?? noLines, body);
+    for (const other of m.recipients) {
+      const number = numberIn(m, other);
+      if (number > 1) insert(first + number, other, noBody);
+    }
   }
 
   #insertOne(
@@ -171,7 +205,8 @@ export class Accepting {
     const { outbox, recipients } = this.#parts;
     const { did, domain, queueId: messageId, via, category, keyId, tags } = m;
     const of = { recipient: r.address, recipientDomain, size: m.body.length };
-    const detail = { via, ...of, category, keyId, simulated: r.simulated === true, tags };
+    const { suppressed } = r.refused ?? {};
+    const detail = { via, ...of, category, keyId, simulated: r.simulated === true, tags, suppressed };
     outbox.tell({ type: 'relay_attempt', did, domain, messageId, recipientId: r.id, detail }, at);
     if (state === 'accepted') return;
     const act = state === 'held' ? { by: 'automatic', reason: m.hold! } : undefined;
@@ -197,6 +232,19 @@ function entryOf(m: NewMessage, r: NewRecipient, at: number): Entry {
   if (m.hold === undefined) return entry;
   const { state, nextAt } = entry;
   return { ...entry, state: 'held', nextAt: heldAt, details: { ...details, held: { at, state, nextAt } } };
+}
+
+function answerTo(item: BatchItem, outcome: BatchOutcome | undefined): string {
+  return 'message' in item ? item.answers[outcome!.kind] : item.answer;
+}
+
+function chargedOf(m: NewMessage): Charged {
+  return chargedFor({ kind: m.kind, did: m.did, simulated: isSimulated(m) });
+}
+
+/** Ids of the recipients that caps count. */
+function countedOf({ recipients }: NewMessage): string[] {
+  return recipients.filter(({ simulated }) => !simulated).map(({ id }) => id);
 }
 
 /** @throws when the id is not of this message */

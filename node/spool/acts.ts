@@ -3,9 +3,9 @@ import type { Effects } from './effects.ts';
 import type { Outbox } from './outbox.ts';
 import type { ActResult, ActStep, CancelScheduled } from './protocol.ts';
 import { detailsOf, idOf, type Recipients } from './recipients.ts';
-import type { OpenRow } from './rows.ts';
+import type { Held, OpenRow } from './rows.ts';
 import type { Scan } from './scan.ts';
-import { cancellingAt, heldAt } from './schema.ts';
+import { backwardsMs, cancellingAt, heldAt } from './schema.ts';
 
 export type ActsParts = {
   scan: Scan;
@@ -72,7 +72,7 @@ export class Acts {
     if (row.state !== 'held') return false;
     const { held, ...details } = detailsOf(row);
     resume(row, at);
-    this.#move(row, step, at, { state: held!.state, nextAt: held!.nextAt, details });
+    this.#move(row, step, at, { state: held!.state, nextAt: resumedAt(held!, at), details });
     this.#tell(row, step, at);
     return true;
   }
@@ -140,6 +140,12 @@ function resume(row: OpenRow, at: number): void {
   const { at: since, state, nextAt } = detailsOf(row).held!;
   const from = state === 'scheduled' ? Math.max(since, nextAt) : since;
   row.paused_ms += Math.max(0, at - from);
+}
+
+/** Held by a clock that was ahead, it waits no longer than it had to then. A member's own time stands. */
+function resumedAt({ at: since, state, nextAt }: Held, at: number): number {
+  const back = since - at;
+  return state === 'scheduled' || back <= backwardsMs ? nextAt : nextAt - back;
 }
 
 function isScheduled(row: OpenRow, at: number): boolean {

@@ -12,8 +12,10 @@ import {
   opendirSync,
   openSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -42,9 +44,11 @@ export class Bodies {
     }
   }
 
-  /** @throws ENOENT and the like */
-  read(queueId: string): Buffer {
-    return readFileSync(join(this.#folder, queueId));
+  /** The first `octets` of it. @throws ENOENT and the like */
+  read(queueId: string, octets: number): Buffer {
+    const path = join(this.#folder, queueId);
+    const { size } = statSync(path);
+    return octets >= size ? readFileSync(path) : beginningOf(path, octets);
   }
 
   /** Absent is as good as removed; what cannot be removed now is swept after the next start. */
@@ -79,6 +83,16 @@ export class Bodies {
     } finally {
       folder.closeSync();
     }
+  }
+}
+
+function beginningOf(path: string, octets: number): Buffer {
+  const file = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(octets);
+    return bytes.subarray(0, readSync(file, bytes));
+  } finally {
+    closeSync(file);
   }
 }
 

@@ -39,7 +39,8 @@ export class Answers {
     this.#store.run([did, key, fingerprint, answer, at]);
   }
 
-  trim(at: number): void {
-    this.#trim.run(at - keptMs);
+  /** @returns whether more are left to remove */
+  trim(at: number): boolean {
+    return this.#trim.run(at - keptMs).changes === removedAtOnce;
   }
 }

@@ -1,6 +1,9 @@
 /**
  * The main thread's end of the spool's thread: asks, and hands each answer to who asked.
  *
+ * What is asked in one turn of the event loop goes over together: to wake a thread costs more than most
+ * questions.
+ *
  * When the thread dies, everything that waits is rejected, and so is all that comes after.
  */
 import { Worker } from 'node:worker_threads';
@@ -18,6 +21,9 @@ export class Link {
   readonly #onDeath: (error: Error) => void;
   readonly #pending = new Map<number, Pending>();
   #lastId = 0;
+  /** Of this turn. */
+  #asked: Request[] = [];
+  #transfers: ArrayBuffer[] = [];
   /** Why nothing more is taken; undefined while the thread serves. */
   #ended: Error | undefined;
 
@@ -62,7 +68,9 @@ export class Link {
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, at: this.#now(), call, args } as Request, transfer);
+      if (this.#asked.length === 0) setImmediate(() => this.#post());
+      this.#asked.push({ id, at: this.#now(), call, args } as Request);
+      this.#transfers.push(...transfer);
     });
   }
 
@@ -74,6 +82,13 @@ export class Link {
     this.#ended = new Error('the spool is closed');
     await closed;
     await exited;
+  }
+
+  #post(): void {
+    const [asked, transfers] = [this.#asked, this.#transfers];
+    this.#asked = [];
+    this.#transfers = [];
+    this.#worker.postMessage(asked, transfers);
   }
 
   #receive(reply: Reply): void {

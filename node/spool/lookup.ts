@@ -22,6 +22,8 @@ type Statement = Database.Statement<unknown[]>;
 const searchedAtOnce = 500;
 /** However many a page is asked for. */
 const maxPage = 200;
+/** More than any body has; SQLite cannot count much further here. */
+const allOctets = 2 ** 30;
 
 export class Lookup {
   readonly #bodies: Bodies;
@@ -34,10 +36,10 @@ export class Lookup {
   }
 
   /** @returns undefined for a finished or unknown message. @throws CorruptState when an open one has lost its body */
-  body(queueId: string): Buffer | undefined {
-    const row = this.#sql.body.get(queueId) as BodyRow | undefined;
+  body(queueId: string, octets = allOctets): Buffer | undefined {
+    const row = this.#sql.body.get([octets, queueId]) as BodyRow | undefined;
     if (!row || row.open === 0) return undefined;
-    if (row.in_file) return this.#fileBody(queueId);
+    if (row.in_file) return this.#fileBody(queueId, octets);
     if (!row.found)
       throw new CorruptState(`the spool lost the body of ${queueId}. Restore it from a backup.`);
     // libsql gives null for no octets.
@@ -90,9 +92,9 @@ export class Lookup {
     return rows as MessageRow[];
   }
 
-  #fileBody(queueId: string): Buffer {
+  #fileBody(queueId: string, octets: number): Buffer {
     try {
-      return this.#bodies.read(queueId);
+      return this.#bodies.read(queueId, octets);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       throw new CorruptState(`the spool lost the file spool/${queueId}. Restore it from a backup.`);
@@ -148,7 +150,7 @@ const statements = {
   newest: `SELECT ${columns} FROM message WHERE ${newest}`,
   newestOf: `SELECT ${columns} FROM message WHERE did = ?5 AND ${newest}`,
   newestAt: 'SELECT received_at AS at FROM message ORDER BY seq DESC LIMIT 1',
-  body: `SELECT m.open, m.in_file, c.seq IS NOT NULL AS found, substr(c.bytes, c.body_at + 1) AS bytes FROM message m
+  body: `SELECT m.open, m.in_file, c.seq IS NOT NULL AS found, substr(c.bytes, c.body_at + 1, ?) AS bytes FROM message m
     LEFT JOIN content c ON c.seq = m.seq * ${recipientsPerMessage} WHERE m.queue_id = ?`,
   recipients: `SELECT seq, address, state, attempts, next_at, details FROM recipient
     WHERE seq BETWEEN ? AND ? ORDER BY seq`,

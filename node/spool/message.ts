@@ -112,9 +112,13 @@ export type Accepted =
   | { kind: 'key-reused' }
   /** `retryAt`: Unix ms at which the cap that lacks room has it again, if nothing else is sent. */
   | { kind: 'over-cap'; cap: Cap; retryAt: number }
+  | UsedUp
   | { kind: 'queue-full'; whose: 'member' | 'all' }
   /** Nothing is stored; the same message may be offered again. `reason` is for the log, not for the peer. */
   | { kind: 'failed'; reason: string };
+
+/** Caps of single recipients (`only`) that have no room; without those recipients it may be offered again. */
+export type UsedUp = { kind: 'used-up'; caps: Cap[] };
 
 /** One of a batch: a message, with the answer of each outcome; or an answer that stands already. */
 export type BatchItem =
@@ -128,9 +132,15 @@ export type Batch = {
   idempotency?: { key: string; fingerprint: string };
 };
 
-/** `failed`: nothing of the batch is stored. */
+/** What became of a message of a batch. */
+export type BatchOutcome = Extract<Accepted, { kind: 'committed' | 'over-cap' | 'queue-full' }>;
+
+/** `used-up`, `failed`: nothing of the batch is stored. */
 export type BatchAccepted =
-  | { kind: 'done' | 'repeated'; answers: string[] }
+  /** Both in the order of the items; an answer that stood already has no outcome. */
+  | { kind: 'done'; answers: string[]; outcomes: (BatchOutcome | undefined)[] }
+  | { kind: 'repeated'; answers: string[] }
+  | UsedUp
   | { kind: 'key-reused' }
   | { kind: 'failed'; reason: string };
 
@@ -204,6 +214,8 @@ export type AttemptRecord = {
   summary: string;
   /** Only this recipient's address is at fault (`reply.ts`). */
   recipientInvalid?: boolean;
+  /** Nobody was asked: the recipient is on the member's list. It counts as no send and no bounce. */
+  suppressed?: true;
 };
 
 export type TlsFacts = {

@@ -9,7 +9,8 @@ import { spoolMigrations } from './schema.ts';
 const checkedUpToBytes = 64 * 1024 * 1024;
 /** In pages: a checkpoint that comes seldom writes once what was written often since the last one. */
 const checkpointPages = 4_000;
-const cacheKib = 16 * 1024;
+/** What is read again soon is read from the log in the kernel's memory anyway. */
+const cacheKib = 4 * 1024;
 
 /** Two processes on one spool would send everything twice, so the file is locked for as long as we live. */
 export function openSpool(file: string): Database.Database {

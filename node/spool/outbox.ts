@@ -40,10 +40,10 @@ export class Outbox {
   /** A recipient came to a state, by a try or by an act. */
   tellResult(row: OpenRow, recipientId: string, state: RecipientState, cause: Cause, at: number): void {
     if (row.kind !== 'mail') return;
-    const { host, reply, status, summary, counted, recipientInvalid } = cause.attempt ?? {};
+    const { host, reply, status, summary, counted, recipientInvalid, suppressed } = cause.attempt ?? {};
     const { by, reason } = cause.act ?? {};
     this.#tellOf('delivery_result', row, recipientId, at, {
-      ...{ state, host, reply, status, summary, counted, by, reason },
+      ...{ state, host, reply, status, summary, counted, by, reason, suppressed },
       recipientInvalid: recipientInvalid === true,
     });
   }

@@ -2,8 +2,8 @@
 import type { NewMessage } from './message.ts';
 
 /**
- * Copies of the exact bytes, to be moved to the worker: a Buffer is often a view into a larger pool,
- * and posting it would clone all of that.
+ * A copy of the exact bytes in one piece of memory, to be moved to the worker: a Buffer is often a view into
+ * a larger pool, and posting it would clone all of that.
  */
 export function packed(message: NewMessage): { sent: NewMessage; transfer: ArrayBuffer[] } {
   const transfer: ArrayBuffer[] = [];
@@ -11,18 +11,23 @@ export function packed(message: NewMessage): { sent: NewMessage; transfer: Array
 }
 
 function exactMessage(message: NewMessage, transfer: ArrayBuffer[]): NewMessage {
+  const { body, recipients: all, notices } = message;
+  const length = all.reduce((sum, r) => sum + r.signatures.length + r.prefix.length, body.length);
+  const memory = Buffer.allocUnsafeSlow(length);
+  transfer.push(memory.buffer);
+  let end = 0;
   const exact = (bytes: Buffer): Buffer => {
-    const copy = new Uint8Array(bytes);
-    transfer.push(copy.buffer);
-    return copy as Buffer;
+    const start = end;
+    end += bytes.copy(memory, start);
+    return memory.subarray(start, end);
   };
-  const recipients = message.recipients.map((r) => ({
+  const recipients = all.map((r) => ({
     ...r,
     signatures: exact(r.signatures),
     prefix: exact(r.prefix),
   }));
-  const sent = { ...message, body: exact(message.body), recipients };
-  if (message.notices) sent.notices = message.notices.map((notice) => exactMessage(notice, transfer));
+  const sent = { ...message, body: exact(body), recipients };
+  if (notices) sent.notices = notices.map((notice) => exactMessage(notice, transfer));
   return sent;
 }
 

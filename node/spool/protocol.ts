@@ -61,7 +61,7 @@ export type Calls = {
   due(query: DueQuery): Claim[];
   release(recipientIds: readonly string[]): undefined;
   nextDueAt(except: Except): number | undefined;
-  body(queueId: string): Uint8Array | undefined;
+  body(queueId: string, octets?: number): Uint8Array | undefined;
   message(queueId: string): MessageStatus | undefined;
   messages(query: MessageQuery): MessagePage;
   list(selection: Selection, limit: number, cursor: string | undefined): QueuePage;

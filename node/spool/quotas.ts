@@ -1,12 +1,25 @@
 /**
  * How much waits in the queue, in all and of each member: counted in memory, recovered at the start.
  *
- * A message counts until its last recipient is terminal. Our own mail counts, but is never refused.
+ * A message counts until its last recipient is terminal. Our own mail counts in all alone and is never refused.
+ * Simulated mail has an allowance of its own beside the member's, a tenth of it: no cap counts it, so without one
+ * a single key could fill the queue of everybody.
  */
 import type { Database } from '../../appview/database.ts';
 import type { Quota, Quotas } from './protocol.ts';
 
-type Delta = { did: string; messages: number; bytes: number };
+/** What a message is counted in, beside all: its member's quota, the one for simulated mail, or nobody's. */
+export type Charged = string | null;
+
+const simulatedMark = ' simulated';
+
+export function chargedFor(o: { kind: string; did: string; simulated: boolean }): Charged {
+  if (o.kind !== 'mail') return null;
+  // No DID has a blank.
+  return o.simulated ? o.did + simulatedMark : o.did;
+}
+
+type Delta = { charged: Charged; messages: number; bytes: number };
 
 export class QueueQuotas {
   readonly #limits: Quotas;
@@ -19,9 +32,10 @@ export class QueueQuotas {
     this.#limits = limits;
     const rows = db
       .prepare(`
-        SELECT m.did AS did, COUNT(*) AS messages, SUM(m.size) AS bytes
+        SELECT iif(m.kind = 'mail', m.did || iif(m.details ->> 'simulated' IS NULL, '', '${simulatedMark}'), NULL) AS charged,
+          COUNT(*) AS messages, SUM(m.size) AS bytes
         FROM (SELECT DISTINCT seq >> 16 AS seq FROM recipient WHERE next_at IS NOT NULL) o
-        CROSS JOIN message m ON m.seq = o.seq GROUP BY m.did`)
+        CROSS JOIN message m ON m.seq = o.seq GROUP BY charged`)
       .all() as Delta[];
     for (const row of rows) this.#apply(row);
   }
@@ -31,18 +45,18 @@ export class QueueQuotas {
   }
 
   /** Whose quota has no room for one more message of that size. */
-  full(did: string, bytes: number): 'member' | 'all' | undefined {
-    const member = this.#members.get(did) ?? { messages: 0, bytes: 0 };
-    if (exceeds(member, this.#limits.perMember, bytes)) return 'member';
+  full(charged: Charged, bytes: number): 'member' | 'all' | undefined {
+    const member = this.#usedBy(charged);
+    if (charged !== null && exceeds(member, this.#limitOf(charged), bytes)) return 'member';
     return exceeds(this.#all, this.#limits.all, bytes) ? 'all' : undefined;
   }
 
-  entered(did: string, bytes: number): void {
-    this.#change({ did, messages: 1, bytes });
+  entered(charged: Charged, bytes: number): void {
+    this.#change({ charged, messages: 1, bytes });
   }
 
-  left(did: string, bytes: number): void {
-    this.#change({ did, messages: -1, bytes: -bytes });
+  left(charged: Charged, bytes: number): void {
+    this.#change({ charged, messages: -1, bytes: -bytes });
   }
 
   /** Where the transaction stands, for backTo(). */
@@ -51,8 +65,8 @@ export class QueueQuotas {
   }
 
   backTo(mark: number): void {
-    for (const { did, messages, bytes } of this.#uncommitted.splice(mark))
-      this.#apply({ did, messages: -messages, bytes: -bytes });
+    for (const { charged, messages, bytes } of this.#uncommitted.splice(mark))
+      this.#apply({ charged, messages: -messages, bytes: -bytes });
   }
 
   committed(): void {
@@ -64,14 +78,25 @@ export class QueueQuotas {
     this.#apply(delta);
   }
 
-  #apply({ did, messages, bytes }: Delta): void {
-    const member = this.#members.get(did) ?? { messages: 0, bytes: 0 };
+  #apply({ charged, messages, bytes }: Delta): void {
+    const member = this.#usedBy(charged);
     for (const quota of [this.#all, member]) {
       quota.messages += messages;
       quota.bytes += bytes;
     }
-    if (member.messages === 0) this.#members.delete(did);
-    else this.#members.set(did, member);
+    if (charged === null) return;
+    if (member.messages === 0) this.#members.delete(charged);
+    else this.#members.set(charged, member);
+  }
+
+  #limitOf(charged: string): Quota {
+    const { messages, bytes } = this.#limits.perMember;
+    if (!charged.endsWith(simulatedMark)) return { messages, bytes };
+    return { messages: Math.ceil(messages / 10), bytes: Math.ceil(bytes / 10) };
+  }
+
+  #usedBy(charged: Charged): Quota {
+    return (charged !== null && this.#members.get(charged)) || { messages: 0, bytes: 0 };
   }
 }
 

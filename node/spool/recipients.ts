@@ -3,8 +3,15 @@ import type { Database } from '../../appview/database.ts';
 import type { Effects } from './effects.ts';
 import { partsOf, recipientId, recipientsPerMessage } from './ids.ts';
 import type { ActRecord, AttemptRecord } from './message.ts';
-import type { QueueQuotas } from './quotas.ts';
-import { type OpenRow, openRowColumns, type RecipientDetails, read, stored } from './rows.ts';
+import { chargedFor, type QueueQuotas } from './quotas.ts';
+import {
+  type MessageDetails,
+  type OpenRow,
+  openRowColumns,
+  type RecipientDetails,
+  read,
+  stored,
+} from './rows.ts';
 import type { RecipientState } from './states.ts';
 
 type Statement = Database.Statement<unknown[]>;
@@ -71,8 +78,7 @@ export class Recipients {
   finish(row: OpenRow, state: RecipientState, at: number): void {
     row.state = state;
     this.#sql.finish.run([state, row.attempts, row.records, row.seq]);
-    if (row.open > 1) {
-      this.#sql.closeOne.run(messageSeq(row));
+    if (row.open > 1 && this.#closeOne(row) > 0) {
       this.#sql.deleteContent.run([row.seq, row.seq]);
       return;
     }
@@ -80,7 +86,14 @@ export class Recipients {
     const first = messageSeq(row) * recipientsPerMessage;
     this.#sql.deleteContent.run([first, first + recipientsPerMessage - 1]);
     if (row.in_file) this.#effects.finished.push(row.queue_id);
-    this.#quotas.left(row.did, row.size);
+    const simulated = read<MessageDetails>(row.message_details).simulated === true;
+    this.#quotas.left(chargedFor({ kind: row.kind, did: row.did, simulated }), row.size);
+  }
+
+  /** @returns how many are left: `row.open` is of when it was read, and a sibling may have ended since. */
+  #closeOne(row: OpenRow): number {
+    const [left] = this.#sql.closeOne.all(messageSeq(row)) as { open: number }[];
+    return left!.open;
   }
 
   #record(row: OpenRow, record: AttemptRecord | ActRecord): void {
@@ -117,7 +130,7 @@ const statements = {
   move: `UPDATE recipient SET state = ?, next_at = ?, attempts = ?, records = ?, paused_ms = ?, details = ?
     WHERE seq = ?`,
   finish: 'UPDATE recipient SET state = ?, attempts = ?, records = ?, next_at = NULL WHERE seq = ?',
-  closeOne: 'UPDATE message SET open = open - 1 WHERE seq = ?',
+  closeOne: 'UPDATE message SET open = open - 1 WHERE seq = ? RETURNING open',
   finishMessage: 'UPDATE message SET open = 0, finished_at = ? WHERE seq = ?',
   deleteContent: 'DELETE FROM content WHERE seq BETWEEN ? AND ?',
 } as const;

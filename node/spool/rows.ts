@@ -10,6 +10,8 @@ export type MessageDetails = {
   envid?: string;
   requireTls?: true;
   sendAt?: number;
+  /** All of its recipients are. */
+  simulated?: true;
 };
 
 /** Where a held recipient goes on, and who holds it; absent: since it was accepted. */
@@ -66,7 +68,13 @@ export function messageDetails(m: NewMessage): MessageDetails {
     ...(m.envid !== undefined && { envid: m.envid }),
     ...(m.requireTls && { requireTls: true }),
     ...(m.sendAt !== undefined && { sendAt: m.sendAt }),
+    ...(isSimulated(m) && { simulated: true }),
   };
+}
+
+/** Simulated as a whole: it counts against nothing that is the member's. */
+export function isSimulated({ recipients }: NewMessage): boolean {
+  return recipients.every(({ simulated }) => simulated === true);
 }
 
 export function recipientDetails(r: NewRecipient): RecipientDetails {

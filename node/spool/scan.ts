@@ -8,7 +8,7 @@ import type { Database } from '../../appview/database.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
 import { detailsOf, idOf } from './recipients.ts';
 import { type OpenRow, openRowColumns } from './rows.ts';
-import type { Selection, SiteSummary } from './selection.ts';
+import { isCursor, type Selection, type SiteSummary } from './selection.ts';
 import type { RecipientState } from './states.ts';
 import { Summing } from './summing.ts';
 
@@ -97,6 +97,8 @@ function matches(row: ScannedRow, s: Selection): boolean {
     (s.domain === undefined || row.domain === s.domain) &&
     (s.recipientDomain === undefined || row.recipient_domain === s.recipientDomain) &&
     (s.states === undefined || s.states.includes(row.state)) &&
+    (s.kind === undefined || row.kind === s.kind) &&
+    !(row.kind === 'mail' && s.exceptMailOf?.includes(row.did)) &&
     (s.heldBy === undefined || (row.state === 'held' && detailsOf(row).held?.by === s.heldBy)) &&
     (s.before === undefined || row.received_at < s.before)
   );
@@ -108,8 +110,7 @@ function cursorAt({ site, did, next_at, seq }: Place): string {
 
 /** @throws when it is no cursor of ours */
 function placeOf(cursor: string | undefined): unknown[] {
-  const place: unknown = cursor === undefined ? ['', '', 0, 0] : JSON.parse(cursor);
-  if (Array.isArray(place) && place.map((part) => typeof part).join() === 'string,string,number,number')
-    return place;
-  throw new Error('the cursor is not valid');
+  if (cursor === undefined) return ['', '', 0, 0];
+  if (!isCursor(cursor, {})) throw new Error('the cursor is not valid');
+  return JSON.parse(cursor) as unknown[];
 }

@@ -12,6 +12,9 @@ export const heldAt = 2 ** 52;
 /** Likewise: to be cancelled as soon as the try under way is over. */
 export const cancellingAt = heldAt + 1;
 
+/** A clock that goes back by less is a correction that nobody notices. */
+export const backwardsMs = 60_000;
+
 export const spoolMigrations: readonly Migration[] = [
   {
     number: 1,

@@ -16,8 +16,12 @@ export type Selection = {
   recipientDomain?: string;
   site?: string;
   states?: readonly RecipientState[];
+  /** `mail`, `dsn` or `notice`. */
+  kind?: string;
   /** Held, by whom. */
   heldBy?: string;
+  /** All but the mail of these members. */
+  exceptMailOf?: readonly string[];
   /** Accepted before then, Unix ms. */
   before?: number;
 };
@@ -47,6 +51,17 @@ export type QueueEntry = {
 
 /** By member, each oldest first. A page may be short while there is a `cursor`. */
 export type QueuePage = { entries: QueueEntry[]; cursor?: string };
+
+/** Is this the `cursor` of such a page, or made up? Of a selection by ids it is a number. */
+export function isCursor(text: string, { ids }: Selection): boolean {
+  if (ids) return /^\d{1,9}$/.test(text);
+  try {
+    const place: unknown = JSON.parse(text);
+    return Array.isArray(place) && place.map((part) => typeof part).join() === 'string,string,number,number';
+  } catch {
+    return false;
+  }
+}
 
 /** Upper bounds of the age buckets in minutes; the last bucket is older than all. */
 export const ageBuckets = [5, 10, 20, 40, 80, 160, 320, 640, 1280] as const;

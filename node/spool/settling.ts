@@ -12,6 +12,8 @@ export type SettlingParts = {
   effects: Effects;
   outbox: Outbox;
   sources: SourceCounts;
+  /** A try of that recipient is under way. */
+  isFlying: (seq: number) => boolean;
   /** Stores a DSN. */
   insert: (message: NewMessage, at: number) => void;
 };
@@ -25,10 +27,12 @@ export class Settling {
 
   settle(settlement: Settlement, at: number): Settled {
     const { recipientId, attempt, next, dsn, emit } = settlement;
-    const { recipients, effects, outbox, insert } = this.#parts;
+    const { recipients, effects, outbox, isFlying, insert } = this.#parts;
     effects.landed.push(recipientId);
     const row = recipients.open(recipientId);
     if (!row) return 'not-open';
+    // Nobody claimed it: its lane would still hand it out as it was.
+    if (!isFlying(row.seq)) effects.changed.push({ site: row.site, did: row.did });
     const repeated = recipients.recordAttempt(row, attempt);
     this.#countSource(row, attempt, at);
     if (next.state === 'deferred') this.#defer(row, settlement, next.at, at, repeated);

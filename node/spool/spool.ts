@@ -43,7 +43,10 @@ export type SpoolOptions = {
   now?: () => number;
   /** How long the history of a finished message is kept. Default 30 days. */
   retainMs?: number;
-  /** What may wait at most, in all and of one member. Our own mail counts, but is never refused. Default: no limit. */
+  /**
+   * What may wait at most, in all and of one member. Our own mail and simulated mail count in all alone; our own is
+   * never refused. Default: no limit.
+   */
   quotas?: Quotas;
   /** Tests only: the process is killed there. */
   crashPoint?: CrashPoint;
@@ -165,9 +168,12 @@ export class Spool {
     while (from !== undefined);
   }
 
-  /** The message without the prepended lines; undefined when its last recipient is terminal. */
-  async body(queueId: string): Promise<Buffer | undefined> {
-    const bytes = await this.#link.call('body', [queueId]);
+  /**
+   * The message without the prepended lines, or its first `octets`; undefined when its last recipient is
+   * terminal.
+   */
+  async body(queueId: string, octets?: number): Promise<Buffer | undefined> {
+    const bytes = await this.#link.call('body', [queueId, octets]);
     return bytes && asBuffer(bytes);
   }
 

@@ -8,7 +8,7 @@
  *
  * Synchronous, for the worker thread alone. No clock of its own: each write brings its time.
  */
-import { type Database, isCorruption } from '../../appview/database.ts';
+import { CorruptState, type Database, isCorruption } from '../../appview/database.ts';
 import { Accepting } from './accepting.ts';
 import { Acts } from './acts.ts';
 import type { Bodies } from './bodies.ts';
@@ -94,7 +94,8 @@ export class Store {
     const recipients = new Recipients(db, this.#effects, this.quotas);
     const shared = { recipients, effects: this.#effects, outbox: this.#outbox };
     const insert: Accepting['insert'] = (message, at) => this.#accepting.insert(message, at);
-    this.#settling = new Settling({ ...shared, sources: this.sources, insert });
+    const isFlying = (seq: number) => claims.isFlying(seq);
+    this.#settling = new Settling({ ...shared, sources: this.sources, isFlying, insert });
     const admitted = { usage: this.usage, quotas: this.quotas, answers: this.answers, sites: this.#sites };
     this.#accepting = new Accepting({
       ...shared,
@@ -105,10 +106,10 @@ export class Store {
       reached,
     });
     const knows = (did: string, queueId: string) => this.#sql.ofMember.get([queueId, did]) !== undefined;
-    this.#acts = new Acts({ ...shared, scan: this.scan, isFlying: (seq) => claims.isFlying(seq), knows });
+    this.#acts = new Acts({ ...shared, scan: this.scan, isFlying, knows });
   }
 
-  /** More history is past its retention than the last commit could remove. */
+  /** More is past its retention than the last commit could remove. */
   get isBehind(): boolean {
     return this.#isBehind;
   }
@@ -120,11 +121,22 @@ export class Store {
    */
   commit(writes: readonly Write[]): Written[] {
     const results = this.#together(writes) ?? this.#oneByOne(writes);
-    this.quotas.committed();
-    this.#options.claims.apply(this.#effects);
-    this.#options.reached('after-commit');
-    this.#effects.done();
+    this.#follow();
     return results;
+  }
+
+  /** It is on disk: what fails from here on refuses nothing, but leaves memory behind. Only a new start helps. */
+  #follow(): void {
+    this.quotas.committed();
+    try {
+      this.#options.claims.apply(this.#effects);
+      this.#options.reached('after-commit');
+      this.#effects.done();
+    } catch (error) {
+      if (isCorruption(error)) throw error;
+      const { message } = error as Error;
+      throw new CorruptState(`the spool could not follow its own commit (${message}). Start again.`);
+    }
   }
 
   /** @returns undefined when one of them cannot be done: then nothing has happened yet */
@@ -232,8 +244,9 @@ export class Store {
     const isTime = Math.abs(this.#clock - this.#housekeptAt) >= housekeepingEveryMs;
     if (!isTime && !this.#isBehind) return;
     this.#housekeptAt = this.#clock;
-    for (const part of [this.usage, this.sources, this.answers]) part.trim(this.#clock);
-    this.#isBehind = this.#history.trim(this.#clock);
+    for (const part of [this.usage, this.sources]) part.trim(this.#clock);
+    const isMore = [this.answers, this.#history].map((part) => part.trim(this.#clock));
+    this.#isBehind = isMore.includes(true);
   }
 }
 

@@ -60,18 +60,22 @@ export class Usage {
   ): { cap: Cap; retryAt: number } | undefined {
     for (const cap of caps) {
       const wanted = share(cap, counted);
-      if (wanted === 0) continue;
-      const tally = this.#tally(cap, at);
-      const overHour = tally.debt + wanted > burstOf(cap) + rounding;
-      const overDay = tally.day + tally.current + wanted > cap.perDay;
-      if (!overHour && !overDay) continue;
-      const retryAt = Math.max(
-        overHour ? hourHasRoomAt(tally, cap, wanted) : 0,
-        overDay ? this.#dayHasRoomAt(tally, cap, wanted) : 0,
-      );
-      return { cap, retryAt };
+      const retryAt = wanted === 0 ? undefined : this.retryAt(cap, wanted, at);
+      if (retryAt !== undefined) return { cap, retryAt };
     }
     return undefined;
+  }
+
+  /** When the cap has room for `wanted` more, Unix ms; undefined: it has it at `at`. */
+  retryAt(cap: Cap, wanted: number, at: number): number | undefined {
+    const tally = this.#tally(cap, at);
+    const overHour = tally.debt + wanted > burstOf(cap) + rounding;
+    const overDay = tally.day + tally.current + wanted > cap.perDay;
+    if (!overHour && !overDay) return undefined;
+    return Math.max(
+      overHour ? hourHasRoomAt(tally, cap, wanted) : 0,
+      overDay ? this.#dayHasRoomAt(tally, cap, wanted) : 0,
+    );
   }
 
   /** Not written until flush(). */

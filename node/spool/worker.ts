@@ -15,6 +15,7 @@ import type { Claim } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
 import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
+import { backwardsMs } from './schema.ts';
 import { Store, type Write, type Written, writes } from './store.ts';
 
 type Waiting = { id: number; write: Write };
@@ -23,8 +24,6 @@ const port = parentPort!;
 
 /** Bounds the memory and the length of one transaction. */
 const maxGroup = 1_000;
-/** A clock that goes back by less is a correction that nobody notices. */
-const backwardsMs = 60_000;
 /** Of writes that nobody waits for. */
 const unasked = 0;
 
@@ -38,6 +37,8 @@ class SpoolThread {
   #scheduled = false;
   /** The latest time that was seen. */
   #clock: number;
+  /** The disk refused what nobody asked for, so nobody asks again. */
+  #owesCancelled = false;
 
   constructor({ dir, retainMs, quotas, crashPoint }: WorkerOptions) {
     this.#db = openSpool(join(dir, 'spool.db'));
@@ -57,6 +58,12 @@ class SpoolThread {
     this.#watchClock(request.at);
     if (isWrite(request)) this.#enqueue({ id: request.id, write: request });
     else this.#answer(request);
+  }
+
+  /** Without committing what waits. */
+  abandon(): void {
+    this.#waiting = [];
+    this.#db.close();
   }
 
   #enqueue(waiting: Waiting): void {
@@ -87,6 +94,11 @@ class SpoolThread {
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
     reply({ kind: 'results', results: asked });
+    if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
+      this.#owesCancelled = false;
+      this.#finishCancelled(this.#clock);
+    }
+    this.#owesCancelled ||= group.some(({ id }, index) => id === unasked && isRefused(results[index]!));
   }
 
   #commit(group: Write[]): Written[] {
@@ -152,7 +164,7 @@ class SpoolThread {
     if (back > backwardsMs) {
       const [moved] = this.#commit([{ call: 'turnBack', at, args: [back] }]);
       // The disk refuses: the next call tries again.
-      if (moved!.kind === 'refused') return;
+      if (isRefused(moved!)) return;
       this.#claims.load();
     }
     if (back < 0 || back > backwardsMs) this.#clock = at;
@@ -170,6 +182,10 @@ class SpoolThread {
 
 function isWrite(request: Request): request is Request & Write {
   return writes.has(request.call);
+}
+
+function isRefused({ kind }: Written): boolean {
+  return kind === 'refused';
 }
 
 function reply(message: Reply, transfer: ArrayBuffer[] = []): void {
@@ -190,22 +206,34 @@ function buffersOf(value: unknown): ArrayBuffer[] {
   return [...new Set(bytes.flatMap((one) => (one ? [one.buffer as ArrayBuffer] : [])))];
 }
 
-/** What throws past here is a bug or our own corrupt state: the thread says so and ends, and the process with it. */
+let thread: SpoolThread | undefined;
+let isDying = false;
+
+/**
+ * What throws past here is a bug or our own corrupt state: the thread says so and ends, and the process with it.
+ * What still waits is rejected on the other side, so nothing more may be committed.
+ */
 function orDie(work: () => void): void {
+  if (isDying) return;
   try {
     work();
   } catch (error) {
+    isDying = true;
     const { name, message } = error as Error;
     reply({ kind: 'fatal', name: isCorruption(error) ? 'CorruptState' : name, message });
     port.close();
+    thread?.abandon();
   }
 }
 
 orDie(() => {
-  const thread = new SpoolThread(workerData as WorkerOptions);
-  port.on('message', (request: Request) => {
-    orDie(() => thread.handle(request));
-    if (request.call === 'close') port.close();
+  const opened = new SpoolThread(workerData as WorkerOptions);
+  thread = opened;
+  port.on('message', (requests: Request[]) => {
+    for (const request of requests) {
+      orDie(() => opened.handle(request));
+      if (request.call === 'close') port.close();
+    }
   });
   reply({ kind: 'ready' });
 });

@@ -18,18 +18,21 @@ export type HttpOptions = {
   xrpc: XrpcServer;
   /** Open WebSockets over all subscriptions; the next one is refused with 503. One address gets a twentieth. */
   maxSubscribers: number;
+  /** Reverse proxies whose X-Forwarded-For is believed. Default none. */
+  proxies?: readonly string[];
   count: (what: string, reason?: string) => void;
   log: { error(fields: object, text: string): void };
 };
 
 /** @returns a fastify instance without routes, not yet listening */
-export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): FastifyInstance {
+export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: HttpOptions): FastifyInstance {
   const router = express();
   router.disable('x-powered-by');
   xrpc.router.disable('x-powered-by');
   router.use(xrpc.router);
 
   const app = fastify({
+    trustProxy: proxies.length > 0 && [...proxies],
     bodyLimit: 1024 * 1024,
     // A request that drips its header or body is cut off, not kept.
     requestTimeout: 30_000,
@@ -52,7 +55,9 @@ export function createHttp({ xrpc, maxSubscribers, count, log }: HttpOptions): F
     const path = pathOf(request);
     const subscription = path.startsWith(xrpcPath) && xrpc.subscriptions.get(path.slice(xrpcPath.length));
     if (!subscription) return refuse(socket, '404 Not Found');
-    const address = socket.remoteAddress ?? '';
+    // Behind a proxy all look alike, and share all places.
+    const remote = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+    const address = isLoopback(remote) || proxies.includes(remote) ? '' : remote;
     if (closing.has(app.server) || isFull(subscribers, address, maxSubscribers)) {
       count('subscribers_refused');
       return refuse(socket, '503 Service Unavailable');
@@ -110,10 +115,10 @@ const closing = new WeakSet<object>();
 const goodbyeMs = 1_000;
 const requestGraceMs = 3_000;
 
-/** One address gets a twentieth of the places; behind a proxy on this machine all look alike, and share all. */
+/** One address gets a twentieth of the places; '', a proxy, all of them. */
 function isFull(taken: ReadonlyMap<Socket, string>, address: string, limit: number): boolean {
   if (taken.size >= limit) return true;
-  if (isLoopback(address)) return false;
+  if (address === '') return false;
   const own = [...taken.values()].filter((other) => other === address).length;
   return own >= Math.ceil(limit / 20);
 }

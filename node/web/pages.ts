@@ -3,8 +3,6 @@
  *
  * They show only what the public XRPC methods also tell; no rule is decided here.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Explanation } from '../../appview/listing/listings.ts';
 import { catalogue } from '../errors.ts';
@@ -21,14 +19,11 @@ export type PagesOptions = {
 };
 
 export function registerPages(app: FastifyInstance, { cooperative, peers, explain }: PagesOptions): void {
-  const style = readFileSync(join(import.meta.dirname, 'style.css'), 'utf8');
-  const frame = (title: string) => ({ title, cooperative: cooperative.name });
+  const nav = html`<a href="/errors">Errors</a>`;
+  const frame = (title: string) => ({ title, cooperative: cooperative.name, nav });
   const page = (reply: FastifyReply, title: string, body: Html) =>
     reply.type('text/html; charset=utf-8').send(textOf(layout(frame(title), body)));
 
-  app.get('/assets/style.css', (_request, reply) =>
-    reply.type('text/css; charset=utf-8').header('cache-control', 'public, max-age=3600').send(style),
-  );
   app.get('/', (_request, reply) => page(reply, cooperative.name, homePage(cooperative, peers())));
   app.get('/errors', (_request, reply) => page(reply, 'Errors', errorsPage()));
   app.get<{ Querystring: { domain?: string | string[] } }>('/listing', (request, reply) => {

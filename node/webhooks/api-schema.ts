@@ -1,14 +1,12 @@
 /** The requests and answers of `/v1/webhooks`, as they are judged and as the OpenAPI document shows them. */
 import { z } from 'zod';
-import { cursor, didInQuery, instant, pageLimit } from '../relay/api/common-schema.ts';
+import { cursor, didInQuery, instant, pageLimit } from '../http/common-schema.ts';
 import { toldTypes } from './payload.ts';
 
 const at = z.iso.datetime();
 const word = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'is not an id');
 const queueId = z.string().regex(/^[0-9a-v]{16}$/, 'is not a message id');
 const deliveryId = z.int().min(1);
-
-export const didQuery = z.strictObject({ did: didInQuery });
 
 export const idParam = z.strictObject({ id: word });
 

@@ -7,14 +7,13 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
-import { behindDoor, type Door, principalOf } from '../relay/api/authenticated.ts';
-import { iso } from '../relay/api/common-schema.ts';
-import { read, refuse } from '../relay/api/refusal.ts';
+import { behindDoor, type Door, principalOf, queried } from '../http/authenticated.ts';
+import { iso } from '../http/common-schema.ts';
+import { read, refuse } from '../http/refusal.ts';
 import {
   type createdAnswer,
   type deliveriesAnswer,
   deliveriesQuery,
-  didQuery,
   idParam,
   type removedAnswer,
   type replayAnswer,
@@ -37,7 +36,7 @@ export type WebhooksApiOptions = {
   now: () => number;
 };
 
-/** Tests of one webhook: each holds a request open. */
+/** Tests of one member: each holds a request open, and makes this machine call an address. */
 const testEveryMs = 2_000;
 
 /** A fastify plugin. */
@@ -52,7 +51,6 @@ export function webhooksApi(o: WebhooksApiOptions): (app: FastifyInstance) => Pr
 function settings(app: FastifyInstance, o: WebhooksApiOptions): void {
   const { endpoints } = o;
   app.get('/v1/webhooks', async (req): Promise<z.infer<typeof webhooksAnswer>> => {
-    read(didQuery, req.query);
     return { webhooks: endpoints.of(principalOf(req).did).map((webhook) => shown(o, webhook)) };
   });
   app.post('/v1/webhooks', async (req): Promise<z.infer<typeof createdAnswer>> => {
@@ -64,7 +62,6 @@ function settings(app: FastifyInstance, o: WebhooksApiOptions): void {
     return { ...shown(o, webhook), secret: created.secret };
   });
   app.get('/v1/webhooks/:id', async (req): Promise<z.infer<typeof webhookAnswer>> => {
-    read(didQuery, req.query);
     return shown(o, own(o, req));
   });
   app.put('/v1/webhooks/:id', async (req): Promise<z.infer<typeof webhookAnswer>> => {
@@ -92,13 +89,18 @@ function settings(app: FastifyInstance, o: WebhooksApiOptions): void {
 }
 
 function deliveries(app: FastifyInstance, o: WebhooksApiOptions): void {
-  app.get('/v1/webhooks/:id/deliveries', async (req): Promise<z.infer<typeof deliveriesAnswer>> => {
-    const { id } = own(o, req);
-    const { state, limit, cursor } = read(deliveriesQuery, req.query);
-    const page = o.deliveries.list(id, { state, limit, before: cursor ? Number(cursor) : undefined });
-    const last = page.length === limit ? page.at(-1) : undefined;
-    return { deliveries: page.map(shownDelivery), ...(last && { cursor: String(last.id) }) };
-  });
+  const ofDeliveries = queried(deliveriesQuery);
+  app.get(
+    '/v1/webhooks/:id/deliveries',
+    ofDeliveries,
+    async (req): Promise<z.infer<typeof deliveriesAnswer>> => {
+      const { id } = own(o, req);
+      const { state, limit, cursor } = read(deliveriesQuery, req.query);
+      const page = o.deliveries.list(id, { state, limit, before: cursor ? Number(cursor) : undefined });
+      const last = page.length === limit ? page.at(-1) : undefined;
+      return { deliveries: page.map(shownDelivery), ...(last && { cursor: String(last.id) }) };
+    },
+  );
   app.post('/v1/webhooks/:id/replay', async (req): Promise<z.infer<typeof replayAnswer>> => {
     const webhook = own(o, req);
     const wanted = read(replayRequest, req.body);
@@ -111,11 +113,12 @@ function deliveries(app: FastifyInstance, o: WebhooksApiOptions): void {
   const testedAt = new Map<string, number>();
   app.post('/v1/webhooks/:id/test', async (req): Promise<z.infer<typeof testAnswer>> => {
     const webhook = own(o, req);
-    if (o.now() - (testedAt.get(webhook.id) ?? 0) < testEveryMs)
+    const { did } = webhook;
+    if (o.now() - (testedAt.get(did) ?? 0) < testEveryMs)
       return refuse('RATE_LIMITED', 'One test in two seconds.');
     // Bounded: what is older than that says nothing any more.
     if (testedAt.size > 1_000) testedAt.clear();
-    testedAt.set(webhook.id, o.now());
+    testedAt.set(did, o.now());
     const id = `test_${randomBytes(12).toString('base64url')}`;
     const payload = { type: 'webhook.test', timestamp: iso(o.now()), data: { webhook: webhook.id } } as const;
     const { isSuccess, status, text } = await o.sender.post(webhook, id, payload);

@@ -8,7 +8,7 @@
  */
 import type { Database } from '../../appview/database.ts';
 import type { Projection } from '../enforcement/event-store.ts';
-import { type Event, idsPerMs } from '../enforcement/events.ts';
+import type { Event } from '../enforcement/events.ts';
 import type { Endpoints, Webhook } from './endpoints.ts';
 import { type ToldType, toldType } from './payload.ts';
 
@@ -180,13 +180,11 @@ export class Deliveries implements Projection {
 
   #replayDay(webhook: Webhook, from: number, until: number, what: Replay): { queued: number; at?: number } {
     const message = 'messageId' in what ? what.messageId : null;
-    const bounds = [from * idsPerMs, until * idsPerMs];
     let queued = 0;
-    for (const row of this.#sql.events.all([webhook.did, ...bounds, message]) as EventHead[]) {
+    for (const row of this.#sql.events.all([webhook.did, from, until, message]) as EventHead[]) {
       const type = toldType({ type: row.type, detail: detailOf(row) });
       if (!type || !isWanted(webhook, type)) continue;
-      if (this.waiting(webhook.id) >= this.#options.maxWaiting)
-        return { queued, at: Math.floor(row.id / idsPerMs) };
+      if (this.waiting(webhook.id) >= this.#options.maxWaiting) return { queued, at: row.at };
       const values = [webhook.id, row.id, type, row.messageId, this.#options.now(), this.#options.now()];
       if (this.#sql.replay.run(values).changes === 0) continue;
       this.#changeWaiting(webhook.id, 1);
@@ -229,6 +227,7 @@ type EventRow = {
 type EventHead = {
   id: number;
   type: Event['type'];
+  at: number;
   messageId: string | null;
   state: string | null;
   act: string | null;
@@ -307,9 +306,9 @@ function prepareAll(db: Database.Database) {
        FROM event WHERE id = ?`,
     ),
     events: db.prepare(
-      `SELECT id, type, message_id AS messageId, detail->>'state' AS state, detail->>'act' AS act,
+      `SELECT id, type, at, message_id AS messageId, detail->>'state' AS state, detail->>'act' AS act,
          detail->>'refused' AS refused
-       FROM event WHERE did = ?1 AND id >= ?2 AND id < ?3 AND (?4 IS NULL OR message_id = ?4) ORDER BY id`,
+       FROM event WHERE did = ?1 AND at >= ?2 AND at < ?3 AND (?4 IS NULL OR message_id = ?4) ORDER BY at, id`,
     ),
     trimDelivered: db.prepare(
       `DELETE FROM webhook_delivery WHERE id IN

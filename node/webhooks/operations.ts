@@ -1,11 +1,11 @@
 /** The methods of `/v1/webhooks` for the OpenAPI document. */
 import type { ErrorCode } from '../errors.ts';
+import { didQuery } from '../http/common-schema.ts';
 import type { Operation } from '../relay/api/operations.ts';
 import {
   createdAnswer,
   deliveriesAnswer,
   deliveriesQuery,
-  didQuery,
   idParam,
   removedAnswer,
   replayAnswer,

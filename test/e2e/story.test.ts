@@ -24,7 +24,7 @@ import type { World } from '../sandbox/world.ts';
 import { until } from '../until.ts';
 
 const run = promisify(execFile);
-const atmos = join(import.meta.dirname, '../../node/main.ts');
+const atmos = join(import.meta.dirname, '../../node/atmos.js');
 const folder = mkdtempSync(join(tmpdir(), 'atmos-e2e-'));
 let sandbox: Sandbox;
 let world: World;

@@ -6,6 +6,7 @@ import { Attempts } from '../../node/enforcement/attempts.ts';
 import { EventStore } from '../../node/enforcement/event-store.ts';
 import { type Event, type EventType, eventIds, outboxes } from '../../node/enforcement/events.ts';
 import { Guard } from '../../node/enforcement/guard.ts';
+import { OperatorNotices } from '../../node/enforcement/operator-notices.ts';
 import { Rates } from '../../node/enforcement/rates.ts';
 import { standings } from '../../node/enforcement/standing.ts';
 import { suppressionProjection } from '../../node/enforcement/suppression-projection.ts';
@@ -69,14 +70,19 @@ function open(db: Database.Database) {
   });
   endpoints.create({ did: reef, url: 'http://127.0.0.1:9/', description: '', types: [] });
   const deliveries = new Deliveries({ db, endpoints, now, count: () => undefined, maxWaiting: 1e9 });
-  const projections = [rates, suppressionProjection(new Suppressions({ db, now })), deliveries];
+  const projections = [
+    rates,
+    suppressionProjection(new Suppressions({ db, now })),
+    deliveries,
+    new OperatorNotices({ db, now, log }),
+  ];
   const store = new EventStore({ db, projections, now });
-  const acts = {
+  const measures = {
     ...{ throttle: () => done, hold: () => done, suspend: () => done },
     personActedAt: () => 0,
   };
   const standingOf = standings({ db, policy, now });
-  const guard = new Guard({ db, rates, standingOf, acts, notify: () => undefined, now, log });
+  const guard = new Guard({ db, rates, standingOf, measures, now, log });
   return { store, guard, rates };
 }
 

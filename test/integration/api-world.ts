@@ -3,9 +3,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createServer } from '@atproto/xrpc-server';
 import { Rates } from '../../node/enforcement/rates.ts';
 import { standings } from '../../node/enforcement/standing.ts';
+import type { Door } from '../../node/http/authenticated.ts';
 import { Contacts } from '../../node/members/contacts.ts';
 import { Suppressions } from '../../node/members/suppressions.ts';
-import type { Door } from '../../node/relay/api/authenticated.ts';
 import { registerMemberApi } from '../../node/relay/api/member-api.ts';
 import { ByteBudget } from '../../node/relay/byte-budget.ts';
 import { OwnMail } from '../../node/relay/own-mail.ts';
@@ -57,6 +57,7 @@ async function openApi(world: World, o: WorldOptions & { budget?: ByteBudget }) 
   await registerMemberApi(app, {
     ...{ door, intake, budget, spool, members, contacts, suppressions, rates, standingOf, ownMail },
     ...{ cooperative: 'Harbor', publicUrl, poolDomain, now },
+    receivesFor: async (domain) => domain === 'news.reef.test',
     warmingDays: (o.caps ?? wideOpen).warmingDays,
   });
 

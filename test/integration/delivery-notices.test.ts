@@ -239,3 +239,39 @@ test('an inbox gets a DSN that its program can thread', async (t) => {
   assert.deepEqual(await both, ['bounced', 'sent']);
   assert.match(received[0]!.bytes.toString(), /\r\nIn-Reply-To: <1@reef\.test>\r\n/);
 });
+
+test('a report of success that nobody can address now takes no delivery back', async (t) => {
+  const { port } = await destination(t);
+  const recipientFor = () => {
+    throw new Error('the database is locked');
+  };
+  const dsn = { recipientFor, seal: () => Promise.resolve(Buffer.alloc(0)), from: 'x@harbor.test' };
+  const here = await world(t, { port, dsn });
+  const message = asked({ notify: ['success'] });
+  await here.spool.accept(message);
+  const [result, failure] = [here.results(1), here.next('delivery_dsn_failures')];
+  here.deliverer.start();
+  assert.deepEqual(await result, ['sent']);
+  await failure;
+});
+
+test('a DSN is made from the beginning of a large message, however many are made at once', async (t) => {
+  const here = await scene(t, {});
+  const body = Buffer.concat([Buffer.from('Subject: large\r\n\r\n'), Buffer.alloc(2_000_000, 'a line\r\n')]);
+  const message = asked({}, { body });
+  const read: number[] = [];
+  const whole = here.spool.body.bind(here.spool);
+  here.spool.body = async (...asks) => {
+    const bytes = await whole(...asks);
+    read.push(bytes!.length);
+    return bytes;
+  };
+  await here.spool.accept(message);
+  await here.spool.fail({ ids: [message.queueId] }, { by: 'ana', reason: 'why' });
+  const result = here.results(1);
+  here.deliverer.start();
+  assert.deepEqual(await result, ['bounced']);
+  assert.ok(read.length > 0 && Math.max(...read) < 64 * 1024, `${read} octets`);
+  const [dsn] = await here.dsns();
+  assert.match(dsn!, /\r\nSubject: large\r\n/);
+});

@@ -1,7 +1,8 @@
 /** The promise of facts and README: at once, then 1, 5, 15, 30, 60 minutes after the one before, then the DSN. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Resolver } from '../../node/resolver.ts';
+import { TlsPolicies } from '../../node/delivery/tls-policy.ts';
+import type { Resolver, TlsaResolver } from '../../node/resolver.ts';
 import {
   anywhere,
   destination,
@@ -94,6 +95,22 @@ test('our own resolver failing is not counted, and the schedule begins when it i
     ],
   );
 });
+
+test('DNS that does not say what TLS a destination demands is not counted either', async (t) => {
+  const resolver: TlsaResolver = {
+    ...everythingHere,
+    mx: async () => ({ ...signed, records: [{ preference: 10, exchange: 'mx.dest.test' }] }),
+    a: async () => ({ ...signed, records: ['127.0.0.1'] }),
+    tlsa: async () => ({ server: '', kind: 'failed', reason: 'SERVFAIL' }),
+  };
+  const fetch = () => Promise.reject(new Error('no policy is published'));
+  const policies = { resolver, fetch, default: 'required', exceptions: {} } as const;
+  const tls = new TlsPolicies({ ...policies, now: Date.now, count: () => undefined });
+  const { attempts, timeline, state } = await firstTry(await world(t, { resolver, tls }));
+  assert.deepEqual([attempts, state, timeline[0]!.status], [0, 'deferred', '4.4.3']);
+});
+
+const signed = { server: '', kind: 'found', secure: true } as const;
 
 test('after four days it bounces with a DSN, whatever the cause', async (t) => {
   const inbox = await destination(t);

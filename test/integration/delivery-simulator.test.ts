@@ -20,9 +20,9 @@ function simulated(name: string): NewMessage {
 }
 
 /** A world in which every question to DNS is a fault. */
-async function closedWorld(t: TestContext): Promise<World> {
+async function closedWorld(t: TestContext, options: { forwardTo?: string } = {}): Promise<World> {
   const nobody = () => Promise.reject(new Error('something left the queue'));
-  return world(t, { resolver: { ...everythingHere, mx: nobody, a: nobody, aaaa: nobody } });
+  return world(t, { resolver: { ...everythingHere, mx: nobody, a: nobody, aaaa: nobody }, ...options });
 }
 
 const outcomes: [name: string, states: string[], counts: number][] = [
@@ -55,6 +55,17 @@ for (const [name, states, tries] of outcomes) {
     assert.ok(events.every(({ detail }) => (detail as { simulated?: boolean }).simulated === true));
   });
 }
+
+test('the DSN of a simulated bounce is made, and ends on this machine too', async (t) => {
+  const here = await closedWorld(t, { forwardTo: 'owner@owner.test' });
+  await here.spool.accept(simulated('bounced'));
+  const results = here.results(2);
+  here.deliverer.start();
+  assert.deepEqual(await results, ['bounced', 'sent']);
+  const { messages } = await here.spool.messages({ recipient: 'owner@owner.test', limit: 1 });
+  const [{ kind, recipients } = assert.fail('no DSN')] = messages;
+  assert.deepEqual([kind, recipients[0]!.simulated, recipients[0]!.state], ['dsn', true, 'sent']);
+});
 
 test('what an operator fails bounces with the reason and a DSN, without a try', async (t) => {
   const peer = await scripted(t, {});

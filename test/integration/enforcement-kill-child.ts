@@ -4,9 +4,9 @@
  */
 import { pino } from 'pino';
 import { openDatabase } from '../../appview/database.ts';
-import { Acts } from '../../node/enforcement/acts.ts';
 import { EventLog } from '../../node/enforcement/event-log.ts';
 import { outboxes } from '../../node/enforcement/events.ts';
+import { Measures } from '../../node/enforcement/measures.ts';
 import { Rates } from '../../node/enforcement/rates.ts';
 import { suppressionProjection } from '../../node/enforcement/suppression-projection.ts';
 import { Seal } from '../../node/members/seal.ts';
@@ -57,10 +57,10 @@ const queue = {
   },
   release: async () => undefined,
 };
-const acts = new Acts({ db, record: events.record, queue, now, log, count });
+const measures = new Measures({ db, record: events.record, queue, now, log, count });
 if (point === 'before-queue') {
-  acts.hold({ did: 'did:plc:reef', reason: 'too many', by: 'automatic', actor: 'guard' });
-  await acts.settle();
+  measures.hold({ did: 'did:plc:reef', reason: 'too many', by: 'automatic', actor: 'guard' });
+  await measures.settle();
 }
 if (point === 'loop') events.start();
 else await events.copy();

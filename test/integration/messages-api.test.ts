@@ -237,13 +237,50 @@ test('the suppression list shows reason, evidence and message of each address, p
   assert.equal(second.cursor, undefined);
 });
 
+test('what a recipient asked for stays, whatever the member removes', async () => {
+  const address = 'asked@dest.test';
+  const url = `/v1/suppressions/${address}`;
+  for (const reason of ['unsubscribe', 'complaint'] as const) {
+    world.suppressions.add({ did: reef, address, reason, evidence: 'x' });
+    const refused = await call('DELETE', url);
+    assert.deepEqual([refused.status, refused.body.code], [409, 'NOT_REMOVABLE']);
+    assert.match(refused.body.error, new RegExp(reason));
+    assert.equal(world.suppressions.find(reef, address)?.reason, reason);
+  }
+  world.suppressions.add({ did: reef, address, reason: 'bounce', evidence: 'x' });
+  const { body } = await call('DELETE', url);
+  assert.deepEqual(body, { address, removed: true, remaining: 'complaint' });
+  assert.equal(world.suppressions.has(reef, address, 'bounce'), false);
+  assert.equal(world.suppressions.has(reef, address, 'unsubscribe'), true);
+});
+
+test('a member adds an address of its own, and removes it', async () => {
+  const asked = { address: 'Nobody@DEST.test', note: 'asked by telephone' };
+  const added = await call('POST', '/v1/suppressions', { body: asked });
+  assert.equal(added.status, 200, added.text);
+  assert.deepEqual(
+    [added.body.address, added.body.reason, added.body.evidence, added.body.until],
+    ['nobody@dest.test', 'manual', 'You added it: asked by telephone', null],
+  );
+  const refused = await call('POST', '/v1/send', {
+    body: { from: 'a@reef.test', to: 'nobody@dest.test', subject: 's', text: 't', category: 'login-link' },
+  });
+  assert.deepEqual([refused.status, refused.body.code], [403, 'RECIPIENT_SUPPRESSED']);
+  assert.equal((await call('DELETE', '/v1/suppressions/nobody@dest.test')).status, 200);
+  const wrong = await call('POST', '/v1/suppressions', { body: { address: 'nobody' } });
+  assert.deepEqual([wrong.status, wrong.body.code], [400, 'INVALID_REQUEST']);
+});
+
 test('an address that is taken off the list gets mail again', async () => {
   world.suppressions.add({ did: reef, address: 'back@dest.test', reason: 'bounce', evidence: 'x' });
   const url = `/v1/suppressions/${encodeURIComponent('Back@dest.test')}`;
   const foreign = await call('DELETE', url, { as: orchards });
   assert.deepEqual([foreign.status, foreign.body.code], [404, 'NOT_FOUND']);
   const removed = await call('DELETE', url);
-  assert.deepEqual([removed.status, removed.body], [200, { address: 'Back@dest.test', removed: true }]);
+  assert.deepEqual(
+    [removed.status, removed.body],
+    [200, { address: 'Back@dest.test', removed: true, remaining: null }],
+  );
   await send({ to: 'back@dest.test' });
   assert.equal((await call('DELETE', url)).status, 404);
 });

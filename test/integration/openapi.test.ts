@@ -63,6 +63,17 @@ for (const { id, method, path, answer } of operations) {
   });
 }
 
+for (const { id, method, path } of operations) {
+  test(`${id}: a field of the address that nobody knows is refused`, async () => {
+    const url = `${path.replace(/\{\w+\}/, 'x')}?notInTheDocument=1`;
+    const got = await call(method.toUpperCase() as 'GET', url, {
+      ...(method === 'get' || method === 'delete' ? {} : { body: {} }),
+    });
+    assert.deepEqual([got.status, got.body.code], [400, 'INVALID_REQUEST']);
+    assert.match(got.body.error, /"notInTheDocument"/);
+  });
+}
+
 for (const { id, method, path, errors } of operations) {
   test(`${id}: there is such a method, behind the door, and its errors are of the catalogue`, async () => {
     const url = path.replace(/\{\w+\}/, 'x');

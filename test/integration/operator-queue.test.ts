@@ -18,13 +18,14 @@ import { Spool } from '../../node/spool/spool.ts';
 import { mail } from '../unit/spool-fixtures.ts';
 
 const run = promisify(execFile);
-const atmos = join(import.meta.dirname, '../../node/main.ts');
+const atmos = join(import.meta.dirname, '../../node/atmos.js');
 const log = pino({ level: 'silent' });
 
 describe('the queue in the hands of an operator', () => {
   const dir = mkdtempSync(join(tmpdir(), 'atmos-operator-'));
   const config = join(dir, 'atmos.jsonc');
   const sessions = new OperatorSessions(Date.now);
+  const stopped: string[] = [];
   let spool: Spool;
   let control: ControlSocket;
   let pages: FastifyInstance;
@@ -41,6 +42,7 @@ describe('the queue in the hands of an operator', () => {
       traffic: { sites: () => [], flush: () => undefined, wake: () => undefined },
       did: 'did:web:harbor.test',
       record: () => undefined,
+      stoppedMembers: () => stopped,
       now: Date.now,
     });
     control = new ControlSocket({ stateDir: dir, log });
@@ -164,6 +166,41 @@ describe('the queue in the hands of an operator', () => {
     const headers = { cookie: await cookie() };
     const reply = await post('/flush', { site: 'pages.test' }, headers);
     assert.equal(reply.status, 200);
+  });
+
+  test('a release leaves alone what waits because the member may not send, whoever held it', async () => {
+    const message = mail({ to: ['one@stopped.test'], did: 'did:plc:stopped', receivedAt: Date.now() });
+    await spool.accept(message);
+    stopped.push('did:plc:stopped');
+    await spool.hold({ ids: [message.queueId] }, { by: 'ada', reason: 'odd' });
+    assert.equal(
+      await cli('release', '--did', 'did:plc:stopped', '--reason', 'x'),
+      'release: 0 recipients\n',
+    );
+    assert.equal(await cli('release', message.queueId, '--reason', 'x'), 'release: 0 recipients\n');
+    assert.equal(await stateOf(message.queueId), 'held');
+    const byName = await cli('release', message.queueId, '--held-by', 'ada', '--reason', 'this one is good');
+    assert.equal(byName, 'release: 1 recipient\n');
+    assert.equal(await stateOf(message.queueId), 'accepted');
+  });
+
+  test('a page lists by key, age and several states; what is no cursor or age is said', async () => {
+    const headers = { cookie: await cookie() };
+    const page = async (query: string) => {
+      const answer = await fetch(`${base}/recipients?recipientDomain=find.test&${query}`, { headers });
+      return { status: answer.status, text: await answer.text() };
+    };
+    const old = { receivedAt: Date.now() - 3 * 3_600_000, keyId: 'k1' };
+    await spool.accept(mail({ to: ['old@find.test'], ...old }));
+    await spool.accept(mail({ to: ['new@find.test'], receivedAt: Date.now() }));
+    for (const query of ['keyId=k1', 'olderThan=2h', 'state=held&state=accepted&keyId=k1']) {
+      const { text } = await page(query);
+      assert.ok(text.includes('old@find.test') && !text.includes('new@find.test'), query);
+    }
+    assert.match((await page('state=held&state=accepted')).text, /new@find\.test/);
+    assert.deepEqual([(await page('cursor=7')).status, (await page('cursor=[]')).status], [400, 400]);
+    assert.match((await page('olderThan=soon')).text, /soon: write an age as/);
+    await assert.rejects(cli('list', '--cursor', 'x'), /The cursor is none/);
   });
 
   test('a GET with the words of an act changes nothing', async () => {

@@ -1,9 +1,6 @@
 /** `POST /v1/send` as its members know it: one test for each field and code of the public contract. */
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
-import { after, type TestContext, test } from 'node:test';
-import { ByteBudget } from '../../node/relay/byte-budget.ts';
-import { until } from '../until.ts';
+import { after, test } from 'node:test';
 import { openApiWorld } from './api-world.ts';
 import { orchard, reef, type WorldOptions } from './submission-world.ts';
 
@@ -350,68 +347,6 @@ test('another member’s suppression is not ours', async () => {
   world.suppressions.add({ did: orchard, address: 'free@dest.test', reason: 'bounce', evidence: 'x' });
   assert.equal((await post({ ...mail, to: 'free@dest.test' })).status, 200);
 });
-
-/** A budget with room for two requests of 1000 octets, and the API on a port. */
-async function openTightApi(t: TestContext, queue?: WorldOptions['queue']) {
-  const budget = new ByteBudget(2_500);
-  const here = await openApiWorld({ budget, ...(queue && { queue }) });
-  const origin = await here.app.listen({ host: '127.0.0.1', port: 0 });
-  t.after(() => here.close());
-  const body = JSON.stringify({ ...mail, text: 'x'.repeat(900) }).padEnd(1_000);
-  const headers = { 'content-type': 'application/json', ...here.login };
-  const request = async (o: RequestInit & { duplex?: 'half' } = {}) => {
-    const answer = await fetch(`${origin}/v1/send`, { method: 'POST', headers, body, ...o });
-    return { status: answer.status, code: ((await answer.json()) as { code?: string }).code };
-  };
-  return { budget, headers, origin, request };
-}
-
-test('what does not fit into memory beside the others is 503 QUEUE_FULL, and fits when they are done', async (t) => {
-  const held = Promise.withResolvers<void>();
-  const both = Promise.withResolvers<void>();
-  let waiting = 0;
-  const { request } = await openTightApi(t, (spool) => ({
-    accept: async (message) => {
-      waiting += 1;
-      if (waiting === 2) both.resolve();
-      await held.promise;
-      return spool.accept(message);
-    },
-  }));
-  const first = [request(), request()];
-  await both.promise;
-  assert.deepEqual(await request(), { status: 503, code: 'QUEUE_FULL' });
-  held.resolve();
-  for (const { status } of await Promise.all(first)) assert.equal(status, 200);
-  assert.equal((await request()).status, 200);
-});
-
-test('octets are given back whatever becomes of a request', async (t) => {
-  const { budget, headers, origin, request } = await openTightApi(t);
-  assert.equal((await request({ body: '{'.padEnd(2_000) })).status, 400);
-  assert.equal((await request({ body: JSON.stringify({ ...mail, to: 'x' }) })).status, 400);
-  assert.deepEqual(await request({ headers: { ...headers, 'x-atmos-did': 'no' } }), {
-    status: 400,
-    code: 'INVALID_DID',
-  });
-  // A length that is not declared counts as the largest.
-  const stream = new Blob(['{}']).stream();
-  assert.equal((await request({ body: stream, duplex: 'half' })).status, 503);
-  // One goes away in the middle of its body.
-  const { hostname, port } = new URL(origin);
-  const socket = connect(Number(port), hostname);
-  const lines = Object.entries({ ...headers, host: 'x', 'content-length': '2500' });
-  socket.write(`POST /v1/send HTTP/1.1\r\n${lines.map((pair) => pair.join(': ')).join('\r\n')}\r\n\r\n{`);
-  await until('the octets are held', () => !fits(budget, 1));
-  socket.destroy();
-  await until('all octets are back', () => fits(budget, 2_500));
-});
-
-function fits(budget: ByteBudget, octets: number): boolean {
-  const release = budget.hold(octets);
-  release?.();
-  return release !== undefined;
-}
 
 function reefHeaders(): Record<string, string> {
   return { ...world.login };

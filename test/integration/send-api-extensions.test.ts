@@ -240,6 +240,43 @@ test('a repetition gets its answer also when the message would be refused by now
   assert.equal((await post(soon, key)).text, first.text);
 });
 
+test('whatever stands in a request, no line is longer than 998 octets', async () => {
+  const words = `${'word '.repeat(1_600)}`.trim();
+  const body = {
+    ...mail,
+    from: `${'Name '.repeat(150)} <a@reef.test>`,
+    subject: 'ä'.repeat(900),
+    text: `${'x'.repeat(3_000)}\nä${'y'.repeat(3_000)}`,
+    html: `<p>${'z'.repeat(3_000)}</p>`,
+    headers: { 'X-Words': words, References: '<a@b.test> '.repeat(700).trim() },
+    attachments: [{ filename: `${'f'.repeat(250)}.txt`, content: 'aGk=' }],
+  };
+  const { status, body: answer, text } = await post(body);
+  assert.equal(status, 200, text);
+  const [queued] = await queuedAs(answer.accepted[0].messageId);
+  const longest = Math.max(
+    ...queued!.message
+      .toString('latin1')
+      .split('\r\n')
+      .map(({ length }) => length),
+  );
+  assert.ok(longest <= 998, `${longest}`);
+});
+
+test('what is composed of a request counts as a message over SMTP does', async () => {
+  const content = Buffer.alloc(1_500).toString('base64');
+  const small = await openApiWorld({ limits: { maxMessageBytes: 2_000 } });
+  try {
+    const { status, body } = await small.call('POST', '/v1/send', {
+      body: { ...mail, attachments: [{ filename: 'a', content }] },
+    });
+    assert.deepEqual([status, body.code], [413, 'MESSAGE_TOO_LARGE']);
+    assert.equal((await small.call('POST', '/v1/send', { body: mail })).status, 200);
+  } finally {
+    await small.close();
+  }
+});
+
 test('a key is the member’s own', async () => {
   const key = { 'idempotency-key': 'order-5' };
   const first = await post(mail, key);

@@ -64,6 +64,12 @@ const refused: [name: string, body: unknown, code: string, says: RegExp][] = [
   ['a bare list', [mail], 'INVALID_REQUEST', /object/],
   ['an unknown field', { messages: [mail], colour: 'red' }, 'INVALID_REQUEST', /"colour"/],
   [
+    'more than 1,000 recipients, of whom none is an address',
+    { messages: Array(11).fill({ ...mail, to: Array(100).fill('nonsense') }) },
+    'TOO_MANY_RECIPIENTS',
+    /1000/,
+  ],
+  [
     'more than 1,000 recipients',
     { messages: Array(11).fill({ ...mail, to: Array.from({ length: 100 }, (_, n) => `u${n}@dest.test`) }) },
     'TOO_MANY_RECIPIENTS',

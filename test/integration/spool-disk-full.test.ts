@@ -59,6 +59,26 @@ test(
   }),
 );
 
+test(
+  'a cancellation that the disk refused at the end of a try is done when there is room again',
+  { skip },
+  onSmallDisk(async (spool, dir) => {
+    const message = mail();
+    await spool.accept(message);
+    const [claim] = await due(spool, 1, start);
+    await spool.cancel({ ids: [message.queueId] }, { by: 'ops', reason: 'why' });
+    const filler = fill(dir);
+    await spool.release([claim!.recipientId]);
+    // Its turn on the disk comes before this one's.
+    assert.equal((await spool.accept(mail({ body: bodyFor('x', 20_000) }))).kind, 'failed');
+    const state = async () => (await spool.message(message.queueId))!.recipients[0]!.state;
+    assert.equal(await state(), 'accepted');
+    rmSync(filler);
+    for (let n = 0; n < 2; n++) assert.equal((await spool.accept(mail())).kind, 'committed');
+    assert.equal(await state(), 'cancelled');
+  }),
+);
+
 function onSmallDisk(claim: (spool: Spool, dir: string) => Promise<void>): () => Promise<void> {
   return async () => {
     const dir = mkdtempSync(join(tmpdir(), 'atmos-disk-'));

@@ -4,8 +4,9 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import type { Queue } from '../../node/relay/intake.ts';
 import type { Accepted } from '../../node/spool/message.ts';
+import { until } from '../until.ts';
 import { authPlain, Dialogue } from './smtp-dialogue.ts';
-import { openWorld, reef, type World, type WorldOptions } from './submission-world.ts';
+import { openWorld, orchard, reef, type World, type WorldOptions } from './submission-world.ts';
 
 const plain = 'From: a@reef.test\r\n\r\nbody\r\n';
 const queued = /^250 2\.0\.0 queued as /;
@@ -57,6 +58,49 @@ inWorld(
     dialogue.close();
   },
 );
+
+inWorld(
+  'the memory that one member takes leaves room for the others',
+  { memoryPerMember: 5000 },
+  async (world) => {
+    const first = await loggedIn(world);
+    const second = await loggedIn(world);
+    const other = await Dialogue.ready(world.implicit, { user: orchard, pass: world.orchardKey });
+    const lines = `${'x'.repeat(70)}\r\n`.repeat(50);
+    await first.say('MAIL FROM:<a@reef.test>');
+    await first.say('RCPT TO:<b@dest.test>');
+    await first.say('DATA');
+    first.write(`${plain}${lines}`);
+    await until('the octets are held', () => !fits(world, 1400));
+    assert.match(await offer(second, `${plain}${lines}`), /^451 4\.4\.2 /);
+    await other.say('MAIL FROM:<a@orchard.test>');
+    await other.say('RCPT TO:<b@dest.test>');
+    assert.match(await other.data(`From: a@orchard.test\r\n\r\n${lines}`), queued);
+    first.write('.\r\n');
+    assert.match(await first.reply(), queued);
+    assert.match(await offer(second, `${plain}${lines}`), queued);
+    for (const dialogue of [first, second, other]) dialogue.close();
+  },
+);
+
+/** Has Reef room for so many octets? */
+function fits({ budget }: World, octets: number): boolean {
+  const share = budget.of(reef);
+  if (!share.take(octets)) return false;
+  share.release(octets);
+  return true;
+}
+
+inWorld('a line of more than 998 octets is 550 5.6.0 with its number', {}, async (world) => {
+  const dialogue = await loggedIn(world);
+  assert.match(await offer(dialogue, `${plain}${'x'.repeat(998)}\r\n`), queued);
+  assert.match(await offer(dialogue, `${plain}${'x'.repeat(999)}\r\n`), /^550 5\.6\.0 .*Line 4 .*998/);
+  const inHeader = `X-Long: ${'x'.repeat(991)}\r\n${plain}`;
+  assert.match(await offer(dialogue, inHeader), /^550 5\.6\.0 .*Line 1 .*998/);
+  // The dot that is doubled on its way does not count.
+  assert.match(await offer(dialogue, `${plain}..${'x'.repeat(997)}\r\n`), queued);
+  dialogue.close();
+});
 
 inWorld(
   'a recipient too many is 452, and the others are served',
@@ -166,7 +210,7 @@ inWorld('a member enrolled for attestation alone does not send', {}, async (worl
 });
 
 const held = { ...Promise.withResolvers<Accepted>(), offered: Promise.withResolvers<void>() };
-const slowQueue: Queue = {
+const slowQueue: Pick<Queue, 'accept'> = {
   accept: () => {
     held.offered.resolve();
     return held.promise;

@@ -41,6 +41,7 @@ export type WorldOptions = {
   caps?: CapsPolicy;
   limits?: Partial<SubmissionLimits>;
   memoryBytes?: number;
+  memoryPerMember?: number;
   /** Connections at once. */
   connections?: ConstructorParameters<typeof ConnectionCaps>[0];
   proxies?: string[];
@@ -49,7 +50,7 @@ export type WorldOptions = {
   exemptPerRecipient?: number;
   intake?: Partial<Pick<IntakeOptions, 'bounceNotice' | 'attempted'>>;
   /** In place of the real ones, to see what happens when they fail. */
-  queue?: (spool: Spool) => Queue;
+  queue?: (spool: Spool) => Omit<Queue, 'acceptBatch'>;
   signer?: (signer: Signer) => MessageSigner;
 };
 
@@ -105,11 +106,12 @@ export async function openWorld(o: WorldOptions = {}) {
     admission: new Admission({
       ...{ directory, standingOf, suppressions: remembered.suppressions, poolDomain },
       ...(o.exemptPerRecipient !== undefined && { exemptPerRecipient: o.exemptPerRecipient }),
+      ...(o.limits?.maxMessageBytes !== undefined && { maxMessageBytes: o.limits.maxMessageBytes }),
     }),
     unsubscribeLink: (of) => links.of(of),
     bounceNotice: async () => undefined,
     signer: o.signer?.(signer) ?? signer,
-    queue: o.queue?.(spool) ?? spool,
+    queue: o.queue ? { acceptBatch: (batch) => spool.acceptBatch(batch), ...o.queue(spool) } : spool,
     returnPaths: new ReturnPaths({ key: keys.verp, poolDomain }),
     hostname: poolDomain,
     ...{ poolDomain, now, log, count },
@@ -120,7 +122,7 @@ export async function openWorld(o: WorldOptions = {}) {
     ...{ wait: async () => undefined, ...o.auth },
   });
   const caps = new ConnectionCaps(o.connections);
-  const budget = new ByteBudget(o.memoryBytes ?? 64 * 1024 * 1024);
+  const budget = new ByteBudget(o.memoryBytes ?? 64 * 1024 * 1024, o.memoryPerMember);
   const listener = (implicitTls: boolean) =>
     new SubmissionServer({
       listen: { host: '127.0.0.1', port: 0 },

@@ -4,10 +4,11 @@ import { type AddressInfo, connect } from 'node:net';
 import { test } from 'node:test';
 import { createServer, XrpcStreamServer } from '@atproto/xrpc-server';
 import { closeHttp, createHttp } from '../../node/web/http.ts';
+import { registerStyle } from '../../node/web/style.ts';
 
 const method = 'com.atproto.label.subscribeLabels';
 
-async function openHttp(maxSubscribers = 10) {
+async function openHttp(maxSubscribers = 10, proxies: string[] = []) {
   const xrpc = createServer();
   const stream = new XrpcStreamServer({
     noServer: true,
@@ -20,11 +21,13 @@ async function openHttp(maxSubscribers = 10) {
   const counted: string[] = [];
   const http = createHttp({
     xrpc,
-    maxSubscribers,
+    ...{ maxSubscribers, proxies },
     count: (what) => void counted.push(what),
     log: { error: () => undefined },
   });
   http.get('/', () => 'hello');
+  http.get('/who', (request) => request.ip);
+  registerStyle(http);
   await http.listen({ host: '127.0.0.1', port: 0 });
   return { http, xrpc, counted, port: (http.server.address() as AddressInfo).port };
 }
@@ -92,4 +95,25 @@ test('a connection from before the stop cannot open a subscription after it', as
   await once(late, 'close');
   await closed;
   assert.doesNotMatch(text, /101 Switching/);
+});
+
+test('behind a proxy that the operator names, each client has its own address; nobody else may claim one', async () => {
+  const forwarded = { 'x-forwarded-for': '198.51.100.9, 203.0.113.5' };
+  for (const [proxies, ip] of [
+    [['127.0.0.1'], '203.0.113.5'],
+    [['10.0.0.2'], '127.0.0.1'],
+    [[], '127.0.0.1'],
+  ] as const) {
+    const { http, xrpc, port } = await openHttp(10, [...proxies]);
+    const answer = await fetch(`http://127.0.0.1:${port}/who`, { headers: forwarded });
+    assert.equal(await answer.text(), ip);
+    await closeHttp(http, xrpc);
+  }
+});
+
+test('the stylesheet of mailed pages is there without the public pages', async () => {
+  const { http, xrpc, port } = await openHttp();
+  const answer = await fetch(`http://127.0.0.1:${port}/assets/style.css`);
+  assert.deepEqual([answer.status, answer.headers.get('content-type')], [200, 'text/css; charset=utf-8']);
+  await closeHttp(http, xrpc);
 });

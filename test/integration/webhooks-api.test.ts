@@ -3,8 +3,8 @@ import { createHmac } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import fastify from 'fastify';
 import { catalogue, problem } from '../../node/errors.ts';
+import type { Door } from '../../node/http/authenticated.ts';
 import type { Principal } from '../../node/members/authenticate.ts';
-import type { Door } from '../../node/relay/api/authenticated.ts';
 import { webhooksApi } from '../../node/webhooks/api.ts';
 import { webhookOperations } from '../../node/webhooks/operations.ts';
 import { bounced, log, queueId, type Received, receiver, reef, start, world } from './webhooks-world.ts';
@@ -25,7 +25,6 @@ async function api(t: TestContext, o: Parameters<typeof world>[1] & { suspended?
               principal: { did, keyId: 'k', defaultCategory: null } as unknown as Principal,
             }
           : { kind: 'failed' },
-      isLive: () => true,
     },
     admission: {
       member: () => (suspended ? { kind: 'refused', problem: problem('MEMBER_SUSPENDED') } : undefined),
@@ -174,6 +173,9 @@ test('a test is one signed request at once, and not too many', async (t) => {
     ['webhook.test', { webhook: id }],
   );
   assert.equal((await call('POST', `/${id}/test`, {})).body.code, 'RATE_LIMITED');
+  // However many webhooks a member makes.
+  const { id: another } = await made(target.url);
+  assert.equal((await call('POST', `/${another}/test`, {})).body.code, 'RATE_LIMITED');
   clock.at += 2_000;
   assert.equal((await call('POST', `/${id}/test`, {})).status, 200);
 });

@@ -28,7 +28,7 @@ export type CooperativeOptions = {
   program?: string;
 };
 
-const atmos = join(import.meta.dirname, '../../node/main.ts');
+const atmos = join(import.meta.dirname, '../../node/atmos.js');
 /**
  * Two nodes beside a PDS are to fit into 600 MB: a young generation of 2 MB in place of 16, compact code
  * (about a tenth more CPU a message), and below one malloc arena in place of one a thread. The compile

@@ -70,9 +70,7 @@ function refuse(message: string): number {
 
 /** With a configuration, `npm start` is `atmos start`. */
 async function startNode(config: string): Promise<number> {
-  const child = spawn(process.execPath, [join(root, 'node/main.ts'), 'start', '--config', config], {
-    stdio: 'inherit',
-  });
+  const child = spawn(join(root, 'node/atmos.js'), ['start', '--config', config], { stdio: 'inherit' });
   // Ctrl-C reaches the child by itself; it decides when it is done.
   process.on('SIGINT', () => undefined).on('SIGTERM', () => child.kill('SIGTERM'));
   const [code, signal] = await once(child, 'exit');

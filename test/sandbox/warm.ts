@@ -17,7 +17,7 @@ const root = join(import.meta.dirname, '../..');
 
 if (!existsSync(compileCache)) {
   await Promise.all([
-    compile(nodeFlags, 'node/main.ts', ['node/cli/start.ts', 'node/spool/worker.ts']),
+    compile(nodeFlags, 'node/atmos.js', ['node/cli/start.ts', 'node/spool/worker.ts']),
     // This process was started with the flags of `npm start`.
     compile(process.execArgv, 'test/sandbox/main.ts', ['test/sandbox/sandbox.ts', 'test/sandbox/pds.ts']),
   ]);

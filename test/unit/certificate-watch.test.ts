@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type Certificate, selfSignedCertificate } from '../../node/cooperative/certificate.ts';
-import { CertificateWatch } from '../../node/cooperative/certificate-watch.ts';
+import { CertificateWatch, configuredFiles, selfSigned } from '../../node/cooperative/certificate-watch.ts';
 
 describe('a renewed certificate', () => {
   const dir = mkdtempSync(join(tmpdir(), 'atmos-certificate-'));
@@ -27,48 +27,85 @@ describe('a renewed certificate', () => {
     writeFileSync(files.certFile, cert);
   }
 
-  function watch(): { seen: Certificate[]; watch: CertificateWatch } {
+  async function watch() {
     const seen: Certificate[] = [];
-    const onChange = (certificate: Certificate) => void seen.push(certificate);
-    const options = { ...files, onChange, log: log as never, count: () => undefined };
-    return { seen, watch: new CertificateWatch(options) };
+    const watching = await CertificateWatch.open({
+      ...{ ...configuredFiles(files), log: log as never, count: () => undefined },
+    });
+    watching.onChange((certificate) => void seen.push(certificate));
+    return { seen, watching };
   }
 
-  test('is handed over once', () => {
+  test('is handed over once', async () => {
     write(made[0]!);
-    const { seen, watch: watching } = watch();
-    watching.look();
+    const { seen, watching } = await watch();
+    assert.deepEqual(watching.current, made[0]);
+    await watching.look();
     assert.deepEqual(seen, []);
     write(made[1]!);
-    watching.look();
-    watching.look();
-    assert.deepEqual(seen, [made[1]]);
-    watching.stop();
+    await watching.look();
+    await watching.look();
+    assert.deepEqual([seen, watching.current], [[made[1]], made[1]]);
+    await watching.stop();
   });
 
-  test('that is half written is not used, told of once, and taken when it is whole', () => {
+  test('that comes between the first reading and the first look is seen', async () => {
+    write(made[0]!);
+    const { read, stamp } = configuredFiles(files);
+    const watching = await CertificateWatch.open({
+      read: async () => {
+        const read0 = await read();
+        // The start takes its time: the renewal comes right behind the reading.
+        if (read0.cert === made[0]!.cert) write(made[1]!);
+        return read0;
+      },
+      ...{ stamp: stamp!, log: log as never, count: () => undefined },
+    });
+    const seen: Certificate[] = [];
+    watching.onChange((certificate) => void seen.push(certificate));
+    await watching.look();
+    assert.deepEqual(seen, [made[1]]);
+    await watching.stop();
+  });
+
+  test('that is half written is not used, told of once, and taken when it is whole', async () => {
     write(made[0]!);
     errors.length = 0;
-    const { seen, watch: watching } = watch();
+    const { seen, watching } = await watch();
     writeFileSync(files.certFile, made[1]!.cert);
-    watching.look();
-    watching.look();
+    await watching.look();
+    await watching.look();
     assert.deepEqual(seen, []);
     assert.equal(errors.length, 1);
     writeFileSync(files.keyFile, made[1]!.key);
-    watching.look();
+    await watching.look();
     assert.deepEqual(seen, [made[1]]);
-    watching.stop();
+    await watching.stop();
   });
 
-  test('that is gone leaves the old one in use', () => {
+  test('that is gone leaves the old one in use', async () => {
     write(made[0]!);
     errors.length = 0;
-    const { seen, watch: watching } = watch();
+    const { seen, watching } = await watch();
     rmSync(files.certFile);
-    watching.look();
+    await watching.look();
     assert.deepEqual(seen, []);
     assert.equal(errors.length, 1);
-    watching.stop();
+    await watching.stop();
+  });
+
+  test('of our own making is made anew a month before its end, without a restart', async () => {
+    let clock = Date.now();
+    const source = selfSigned({ dir: join(dir, 'own'), names: ['mail.test'], now: () => clock });
+    const watching = await CertificateWatch.open({ ...source, log: log as never, count: () => undefined });
+    const seen: Certificate[] = [];
+    watching.onChange((certificate) => void seen.push(certificate));
+    clock += 300 * 24 * 3_600_000;
+    await watching.look();
+    assert.deepEqual(seen, []);
+    clock += 60 * 24 * 3_600_000;
+    await watching.look();
+    assert.equal(seen.length, 1);
+    await watching.stop();
   });
 });

@@ -5,10 +5,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { CorruptState } from '../../appview/database.ts';
+import { activateRotation, beginRotation, dkimStatus } from '../../node/cli/dkim.ts';
 import { init } from '../../node/cli/init.ts';
-import { dnsRecords, enrolMember, listMembers, setForwardTo } from '../../node/cli/member.ts';
+import {
+  apiKeys,
+  dnsRecords,
+  enrolMember,
+  listMembers,
+  revokeApiKey,
+  setForwardTo,
+} from '../../node/cli/member.ts';
+import { dropOldPoolKey } from '../../node/cli/pool-rotation.ts';
 import { readConfig } from '../../node/config.ts';
+import { newPoolKey, poolKeys, usePoolKey } from '../../node/cooperative/pool-keys.ts';
 import { openMembership } from '../../node/state.ts';
+import { DnsWorld } from '../sandbox/dns-world.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'atmos-cli-'));
 after(() => rmSync(dir, { recursive: true }));
@@ -105,7 +116,7 @@ test('a forward-to is never confirmed by an operator: the running node must mail
   await enrolMember(file, { did, domains: ['reef.example'], relay: true });
   await assert.rejects(setForwardTo(file, 'reef.example', 'me@else.example'), /no node runs/);
   const { db, members } = await openMembership(readConfig(file), Date.now);
-  assert.equal(members.confirmedForwardTo('reef.example'), undefined);
+  assert.equal(members.domain('reef.example')?.forwardTo, null);
   db.close();
 });
 
@@ -122,8 +133,66 @@ const calls: [name: string, args: string[], status: number, says: RegExp][] = [
 ];
 for (const [name, args, status, says] of calls) {
   test(`atmos: ${name} ends with ${status}`, () => {
-    const run = spawnSync(process.execPath, [join(import.meta.dirname, '../../node/main.ts'), ...args]);
+    const run = spawnSync(process.execPath, [join(import.meta.dirname, '../../node/atmos.js'), ...args]);
     assert.equal(run.status, status, run.stderr.toString());
     assert.match(run.stdout.toString() + run.stderr.toString(), says);
   });
 }
+
+test('init writes down who is told; without one it shows where that would stand', async () => {
+  const { file } = await initialised();
+  assert.equal(readConfig(file).operator.email, undefined);
+  assert.match(readFileSync(file, 'utf8'), /\/\/ "operator": \{ "email"/);
+  const other = join(dir, String(++count), 'atmos.jsonc');
+  await init({ ...options, file: other, email: 'ada@elsewhere.example' });
+  assert.equal(readConfig(other).operator.email, 'ada@elsewhere.example');
+});
+
+test('the API keys of a member are listed, without a secret, so that one can be revoked', async () => {
+  const { file } = await initialised();
+  const { apiKey } = await enrolMember(file, { did, domains: ['reef.example'], relay: true });
+  const [key, ...more] = await apiKeys(file, did);
+  assert.deepEqual([key!.name, key!.defaultCategory, more], ['first key', null, []]);
+  assert.ok(!JSON.stringify(key).includes(apiKey.split('_')[2]!));
+  assert.equal(await revokeApiKey(file, did, key!.id), true);
+  assert.notEqual((await apiKeys(file, did))[0]!.revokedAt, null);
+  await assert.rejects(apiKeys(file, 'did:plc:nobody'), /not enrolled/);
+});
+
+test('how many domains a member has is the configuration’s', async () => {
+  const { file } = await initialised();
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace('"peers"', '"caps": { "domainsPerMember": 3 },\n  "peers"'));
+  const domains = ['a.example', 'b.example', 'c.example'];
+  assert.deepEqual((await enrolMember(file, { did, domains, relay: true })).domains, domains);
+  const four = { did, domains: ['d.example'], relay: true };
+  await assert.rejects(enrolMember(file, four), /at most 3 domains/);
+});
+
+test('a pool key whose signatures are under way is dropped only when its secret is out', async () => {
+  const { file, keys } = await initialised();
+  usePoolKey(keys, (await newPoolKey(keys)).selector);
+  assert.throws(() => dropOldPoolKey(file, 'pool'), /under way until .*--at-once/);
+  assert.throws(() => dropOldPoolKey(file, 'pool2', { atOnce: true }), /signs now/);
+  dropOldPoolKey(file, 'pool', { atOnce: true });
+  assert.deepEqual(
+    poolKeys(keys).map(({ selector }) => selector),
+    ['pool2'],
+  );
+});
+
+test('new DKIM keys sign once DNS has them; keys that are no secret any more end at once', async (t) => {
+  const { file } = await initialised();
+  const dns = await DnsWorld.start({ port: 0 });
+  t.after(() => dns.stop());
+  writeFileSync(file, readFileSync(file, 'utf8').replace('127.0.0.1:53', `127.0.0.1:${dns.port}`));
+  await enrolMember(file, { did, domains: ['reef.example'], relay: true });
+  const records = await beginRotation(file, 'reef.example');
+  assert.equal((await activateRotation(file, 'reef.example')).kind, 'not-published');
+  for (const { name, value } of records) dns.set(name, 'TXT', [value]);
+  assert.deepEqual(await activateRotation(file, 'reef.example', { atOnce: true }), { kind: 'activated' });
+  const states = (await dkimStatus(file, 'reef.example')).map(
+    ({ selector, state }) => `${selector} ${state}`,
+  );
+  assert.deepEqual(states.sort(), ['atmos2e signing', 'atmos2r signing', 'atmose retired', 'atmosr retired']);
+});

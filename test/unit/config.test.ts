@@ -73,6 +73,24 @@ const faults: [name: string, text: string, place: string, says: RegExp][] = [
     '7:72',
     /named twice/,
   ],
+  [
+    "the operator's pages for everybody",
+    withMore('"listen": { "operator": "198.51.100.7:8090" }'),
+    '7:27',
+    /can be reached from outside.*127\.0\.0\.1/,
+  ],
+  [
+    "the operator's pages on every address",
+    withMore('"listen": { "operator": "0.0.0.0:8090" }'),
+    '7:27',
+    /can be reached from outside/,
+  ],
+  [
+    'a signature that ends before it leaves',
+    withMore('"signing": { "expire": "30m" }'),
+    '7:26',
+    /between 1h and 7d/,
+  ],
   ['a key twice', withMore('"name": "Other"'), '7:3', /"name" stands twice/],
   [
     'no standard tier',
@@ -153,3 +171,18 @@ test('a missing file says how to make one', () => {
       error.message.includes('atmos init'),
   );
 });
+
+for (const host of [
+  '127.0.0.1',
+  'localhost',
+  '[::1]',
+  '10.1.2.3',
+  '192.168.1.2',
+  '100.100.1.1',
+  '[fd00::1]',
+]) {
+  test(`the operator's pages may listen on ${host}`, () => {
+    const { listen } = checkConfig(withMore(`"listen": { "operator": "${host}:8090" }`), file);
+    assert.equal(listen.operator?.port, 8090);
+  });
+}

@@ -8,6 +8,7 @@ import {
   dropPoolKey,
   ensurePoolKey,
   LivePoolKeys,
+  neededUntil,
   newPoolKey,
   poolKeys,
   readPoolKey,
@@ -61,6 +62,23 @@ describe('the pool domain’s DKIM key', () => {
     clock += 1_000;
     assert.equal(live.isPublished('pool'), false);
     assert.equal((await newPoolKey(dir)).selector, 'pool3');
+  });
+
+  test('never gets the selector of one that was dropped, though that one never signed', async (t) => {
+    const dir = await folder(t);
+    const first = await newPoolKey(dir);
+    dropPoolKey(dir, first.selector);
+    const second = await newPoolKey(dir);
+    assert.deepEqual([first.selector, second.selector], ['pool2', 'pool3']);
+  });
+
+  test('is needed for a while after another one signs; one that never signed is not', async (t) => {
+    const dir = await folder(t);
+    const before = Date.now();
+    usePoolKey(dir, (await newPoolKey(dir)).selector);
+    const until = neededUntil(dir, 'pool', 1_000_000);
+    assert.ok(until >= before - 2_000 + 1_000_000 && until <= Date.now() + 1_000_000, String(until));
+    assert.equal(neededUntil(dir, (await newPoolKey(dir)).selector, 1_000_000), 0);
   });
 
   test('that signs cannot be dropped, nor one used that is not there', async (t) => {

@@ -48,6 +48,11 @@ const resolver = resolverOf({
   'escape.test': { mx: [[10, 'out.test']] },
   'out.test': { a: ['8.8.8.8', '127.0.0.1'] },
   'xn--bcher-kva.test': { a: ['192.0.2.5'] },
+  'many.test': {
+    a: [1, 2, 3, 4, 5].map((n) => `192.0.2.${n}`),
+    aaaa: [1, 2, 3].map((n) => `2001:db8::${n}`),
+  },
+  'fours.test': { a: [1, 2, 3, 4, 5].map((n) => `192.0.2.${n}`) },
 });
 
 const hosts = (...list: [name: string, ...addresses: string[]][]): Route => ({
@@ -63,6 +68,16 @@ function withoutSite(route: Route): Route {
 }
 
 const routes: [claim: string, address: string, route: Route][] = [
+  [
+    'of a host with many addresses some of each family are tried',
+    'a@many.test',
+    hosts(['many.test', '192.0.2.1', '192.0.2.2', '2001:db8::1', '2001:db8::2']),
+  ],
+  [
+    'of a host with many addresses of one family four are tried',
+    'a@fours.test',
+    hosts(['fours.test', '192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4']),
+  ],
   [
     'exchangers go by preference, IPv4 first',
     'a@dest.test',

@@ -232,7 +232,7 @@ const refusals: [claim: string, world: World, asked: Asked, status: string, summ
     'TLSA records that cannot be asked for',
     { tlsa: { '_25._tcp.mx1.dest.test': { server: '', kind: 'failed', reason: 'SERVFAIL' } } },
     { hosts: [signedOne], secure: true },
-    '4.7.5',
+    '4.4.3',
     /TLSA records of mx1\.dest\.test: SERVFAIL/,
   ],
   [

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Attempts } from '../../node/enforcement/attempts.ts';
 import type { OwnEvent } from '../../node/enforcement/event-store.ts';
-import { operatorNotices } from '../../node/enforcement/operator-notices.ts';
-import { hour, log, reef, start, times } from './enforcement-fixtures.ts';
+import { log, reef, start } from './enforcement-fixtures.ts';
 
 function setUp() {
   const recorded: OwnEvent[] = [];
@@ -87,36 +86,4 @@ test('a disk that fails costs these figures alone', () => {
   attempts.attempted({ did: reef, recipients: 1, refused: 'RATE_LIMITED' });
   attempts.stop();
   assert.deepEqual(counted, ['own_events_lost']);
-});
-
-test('the operator gets twenty notices an hour, and the next one says what was left out', async () => {
-  const clock = { at: start };
-  const sent: { subject: string; text: string }[] = [];
-  const notify = operatorNotices({
-    send: async (notice) => sent.push(notice),
-    ...{ now: () => clock.at, log },
-  });
-  for (const n of times(25, (index) => index)) notify({ subject: `${n}`, text: 'it happened' });
-  assert.equal(sent.length, 20);
-  clock.at += hour;
-  notify({ subject: 'later', text: 'it happened' });
-  assert.match(sent.at(-1)!.text, /\n5 further notices/);
-  notify({ subject: 'last', text: 'it happened' });
-  assert.equal(sent.at(-1)!.text, 'it happened');
-});
-
-for (const [name, send] of [
-  ['rejects', () => Promise.reject(new Error('gone'))],
-  ['says that it did not', async () => false],
-] as const) {
-  test(`a sender of notices that ${name} is logged and throws nothing`, async () => {
-    const failed = Promise.withResolvers<void>();
-    const noisy = Object.assign(Object.create(log), { error: () => failed.resolve() }) as typeof log;
-    operatorNotices({ send, now: () => start, log: noisy })({ subject: 's', text: 't' });
-    await failed.promise;
-  });
-}
-
-test('without an operator to tell, the log has it', () => {
-  operatorNotices({ send: undefined, now: () => start, log })({ subject: 's', text: 't' });
 });

@@ -18,7 +18,7 @@ function outbox(count: number) {
     (): Event => ({
       id: nextId(),
       type: 'relay_attempt',
-      at: 1,
+      at: start,
       did: 'did:plc:reef',
       detail: { n: 1 },
     }),
@@ -162,4 +162,18 @@ test('damage ends the process; it is not tried again', () => {
   const run = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
   assert.match(run.stderr, /database disk image is malformed/);
   assert.deepEqual([run.status, run.stdout], [1, '']);
+});
+
+test('after a clock that was put back rows still live for 30 days, though ids ran ahead', async () => {
+  const { clock, make, rows } = setUp(outbox(0));
+  const eventLog = make();
+  const happen = () => eventLog.record({ type: 'staff_act', did: 'did:plc:reef', detail: {} });
+  clock.at = start + 365 * day;
+  happen();
+  clock.at = start;
+  happen();
+  clock.at = start + 31 * day;
+  happen();
+  await eventLog.copy();
+  assert.equal(rows().length, 2, 'that of a year ahead, and the last');
 });

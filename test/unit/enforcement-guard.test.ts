@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Acts } from '../../node/enforcement/acts.ts';
 import { Guard, type GuardFigures } from '../../node/enforcement/guard.ts';
+import { Measures } from '../../node/enforcement/measures.ts';
+import { OperatorNotices } from '../../node/enforcement/operator-notices.ts';
 import { Rates } from '../../node/enforcement/rates.ts';
 import {
   accepted,
@@ -20,18 +21,19 @@ import {
 
 function setUp(figures: Partial<GuardFigures> = {}) {
   const made: Rates[] = [];
+  const told: OperatorNotices[] = [];
   const base = world((db, now) => {
     made.push(new Rates({ db, now }));
-    return made;
+    told.push(new OperatorNotices({ db, now, log }));
+    return [...made, ...told];
   });
   const { db, events, now, standingOf } = base;
   const queue = { hold: async () => undefined, release: async () => undefined };
-  const acts = new Acts({ db, record: events.record, queue, now, log, count: () => undefined });
-  const notices: { subject: string; text: string }[] = [];
+  const measures = new Measures({ db, record: events.record, queue, now, log, count: () => undefined });
+  const notices = () => told[0]!.waiting(100);
   const make = () =>
     new Guard({
-      ...{ db, rates: made[0]!, standingOf, acts, figures, now, log },
-      notify: (notice) => notices.push(notice),
+      ...{ db, rates: made[0]!, standingOf, measures, figures, now, log },
     });
   const guard = make();
   const unfollow = events.onStored((stored) => guard.examine(stored));
@@ -41,7 +43,7 @@ function setUp(figures: Partial<GuardFigures> = {}) {
   /** The tier has 10 an hour. */
   const attempt = (recipients: number) =>
     events.record({ type: 'relay_attempt', did: reef, detail: { refused: 'RATE_LIMITED', recipients } });
-  return { ...base, acts, notices, make, unfollow, standing, unknown, attempt };
+  return { ...base, measures, notices, make, unfollow, standing, unknown, attempt };
 }
 
 test('3 × the hourly cap attempted in 5 minutes is no offence, one more throttles at once for a day', async () => {
@@ -53,10 +55,10 @@ test('3 × the hourly cap attempted in 5 minutes is no offence, one more throttl
   const { state, reason, until, by, caps } = standing();
   assert.deepEqual([state, by, until, caps.perHour], ['throttled', 'automatic', start + day, 2]);
   assert.match(reason!, /^31 recipients .* 5 minutes; 30 is the limit \(3 × the 10 an hour/);
-  assert.equal(notices.length, 1);
-  assert.match(notices[0]!.text, /31 recipients/);
+  assert.equal(notices().length, 1);
+  assert.match(notices()[0]!.text, /31 recipients/);
   attempt(100);
-  assert.equal(notices.length, 1, 'told once');
+  assert.equal(notices().length, 1, 'told once');
   clock.at = start + day;
   assert.equal(standing().state, 'active');
 });
@@ -91,7 +93,7 @@ test('5 unknown users of 25 hold the member and its queue, with the figures', as
     /^5 of 25 recipients \(20 %\) within 10 minutes do not exist; 5 and 20 % are the limit/,
   );
   assert.deepEqual(
-    [notices.length, notices[0]!.subject],
+    [notices().length, notices()[0]!.subject],
     [1, `${reef} is held for review, with all of its queue`],
   );
 });
@@ -124,23 +126,23 @@ test('what was in flight when it tripped is no second offence', async () => {
 });
 
 test('the second time in 24 hours suspends; the count began anew with the reinstatement', async () => {
-  const { happen, standing, unknown, acts, clock, notices } = setUp({ velocityFactor: 100 });
+  const { happen, standing, unknown, measures, clock, notices } = setUp({ velocityFactor: 100 });
   await happen(...times(5, () => accepted()), ...unknown(5));
   clock.at += 3 * minute;
-  acts.reinstate({ did: reef, reason: 'a typo in a list', actor: 'mira' });
+  measures.setStanding('active', { did: reef, by: 'person', reason: 'a typo in a list', actor: 'mira' });
   clock.at += minute;
   await happen(...times(4, () => accepted()), ...unknown(4, 10));
   assert.equal(standing().state, 'active', 'the five of before do not count again');
   await happen(...unknown(1, 20));
   assert.equal(standing().state, 'suspended');
   assert.match(standing().reason!, /second time in 24 hours/);
-  assert.match(notices.at(-1)!.subject, /is suspended/);
+  assert.match(notices().at(-1)!.subject, /is suspended/);
 });
 
 test('a day later it is the first time again', async () => {
-  const { happen, standing, unknown, acts, clock } = setUp({ velocityFactor: 100 });
+  const { happen, standing, unknown, measures, clock } = setUp({ velocityFactor: 100 });
   await happen(...unknown(5));
-  acts.reinstate({ did: reef, reason: 'a typo', actor: 'mira' });
+  measures.setStanding('active', { did: reef, by: 'person', reason: 'a typo', actor: 'mira' });
   clock.at += day + minute;
   await happen(...unknown(5, 10));
   assert.equal(standing().state, 'held');
@@ -202,10 +204,10 @@ test('one member is not measured by the mail of another', async () => {
 });
 
 test('what a person decided stands', async () => {
-  const { happen, standing, unknown, acts, notices } = setUp();
-  acts.throttle({ did: reef, reason: 'for a week', by: 'person', actor: 'mira', until: start + 7 * day });
+  const { happen, standing, unknown, measures, notices } = setUp();
+  measures.throttle({ did: reef, reason: 'for a week', by: 'person', actor: 'mira', until: start + 7 * day });
   await happen(...unknown(50));
-  assert.deepEqual([standing().state, standing().by, notices], ['throttled', 'person', []]);
+  assert.deepEqual([standing().state, standing().by, notices()], ['throttled', 'person', []]);
 });
 
 test('a start looks at everyone who sent in the last hour', async () => {
@@ -243,5 +245,33 @@ test('an event of somebody who is no member costs nothing', async () => {
     { ...accepted(), did: 'did:plc:gone' },
   );
   clock.at += hour;
-  assert.deepEqual(notices, []);
+  assert.deepEqual(notices(), []);
+});
+
+test('what a person dismissed stays dismissed, also when a program acted in between', async () => {
+  const { happen, standing, unknown, attempt, measures, clock } = setUp();
+  await happen(...times(10, () => accepted()), ...unknown(5));
+  assert.equal(standing().state, 'held');
+  clock.at += 2 * minute;
+  measures.setStanding('active', { did: reef, by: 'person', reason: 'an old list', actor: 'mira' });
+  clock.at += minute;
+  attempt(40);
+  assert.equal(standing().state, 'throttled', 'the program acts after the person');
+  await happen(...unknown(1, 20));
+  assert.equal(standing().state, 'throttled', 'one new unknown user is not six');
+});
+
+test('a day is a day after a clock that was put back, though ids of events ran ahead', async () => {
+  const { happen, standing, unknown, measures, clock, events } = setUp({ velocityFactor: 100 });
+  const dismiss = () =>
+    measures.setStanding('active', { did: reef, by: 'person', reason: 'a typo', actor: 'mira' });
+  clock.at += 365 * day;
+  events.record({ type: 'staff_act', did: reef, detail: { breaker: 'unknown-users' } });
+  clock.at = start;
+  await happen(...unknown(5));
+  assert.equal(standing().state, 'held', 'what the wrong clock saw is not of the last day');
+  dismiss();
+  clock.at += 2 * day;
+  await happen(...unknown(5, 10));
+  assert.equal(standing().state, 'held', 'two days later it is the first time again');
 });

@@ -154,6 +154,13 @@ test('simulated mail counts nowhere', async () => {
   );
 });
 
+test('a recipient refused because it is on the list is no send and no bounce', async () => {
+  const { happen, of } = setUp();
+  const suppressed = { suppressed: true };
+  await happen(accepted('a@x.example', suppressed), result('bounced', suppressed));
+  assert.deepEqual([of('5m').sends, of('5m').bounced], [0, 0]);
+});
+
 test('domains and providers have figures of their own', async () => {
   const { happen, of, rates } = setUp();
   await happen(accepted(), { ...accepted(), domain: 'kelp.test' });

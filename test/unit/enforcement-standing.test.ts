@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CorruptState, openDatabase } from '../../appview/database.ts';
-import { type CapsPolicy, standings } from '../../node/enforcement/standing.ts';
+import { type CapsPolicy, checkTiers, standings } from '../../node/enforcement/standing.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
 
 const day = 86_400_000;
@@ -73,4 +73,12 @@ test('a state or tier that this program does not know is corrupt state, not a gu
 test("another member's domain has no standing", () => {
   const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
   assert.throws(() => standings({ db, policy, now: () => 0 })('did:plc:reef', 'reef.test'), RangeError);
+});
+
+test('a tier that the configuration dropped stops the start, and says whose it is', () => {
+  const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  db.exec("INSERT INTO member (did, enrolled_at) VALUES ('did:plc:reef', 0)");
+  checkTiers(db, policy.tiers);
+  db.exec("UPDATE member SET tier = 'gold'");
+  assert.throws(() => checkTiers(db, policy.tiers), /did:plc:reef has the tier "gold".*caps\.tiers.*add it/);
 });

@@ -1,9 +1,12 @@
 /** Port 25 without inbound mail, spoken to over a socket. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { pino } from 'pino';
+import { generate } from 'selfsigned';
 import { RefuseAllListener } from '../../node/inbound/refuse-all.ts';
 
 const counts: string[] = [];
@@ -63,3 +66,37 @@ test('a taken port is an error of start()', async () => {
   });
   await assert.rejects(second.start(), { code: 'EADDRINUSE' });
 });
+
+test('a renewed certificate is shown from then on, without a restart', async () => {
+  const made = await Promise.all(
+    ['one.test', 'two.test'].map((name) => generate([{ name: 'commonName', value: name }])),
+  );
+  const [first, second] = made.map((one) => ({ key: one.private, cert: one.cert }));
+  const listening = new RefuseAllListener({
+    ...{ listen: { host: '127.0.0.1', port: 0 }, hostname: 'mx.harbor.test', tls: first! },
+    ...{ log: pino({ level: 'silent' }), count: () => undefined },
+  });
+  const at = await listening.start();
+  assert.equal(await certificateOf(at.port), 'one.test');
+  listening.updateCertificate(second!);
+  assert.equal(await certificateOf(at.port), 'two.test');
+  await listening.stop();
+});
+
+/** The common name that STARTTLS shows. */
+async function certificateOf(portOf: number): Promise<string> {
+  const socket: Socket = connect(portOf, '127.0.0.1');
+  const said = async (line: string, reply: RegExp) => {
+    if (line) socket.write(`${line}\r\n`);
+    let text = '';
+    while (!reply.test(text)) text += String((await once(socket, 'data'))[0]);
+  };
+  await said('', /^220 /m);
+  await said('EHLO sender.test', /^250 /m);
+  await said('STARTTLS', /^220 /m);
+  const secure = connectTls({ socket, rejectUnauthorized: false });
+  await once(secure, 'secureConnect');
+  const { subject } = secure.getPeerCertificate();
+  secure.destroy();
+  return String(subject.CN);
+}

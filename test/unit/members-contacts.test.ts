@@ -109,11 +109,31 @@ for (const token of ['', 'x', 'x'.repeat(43), "'; DROP TABLE confirmation; --"])
 }
 
 test('a domain that is another member’s when the link is followed is not touched', async () => {
-  const { contacts, db, members } = await setUp();
+  const { contacts, db } = await setUp();
   const token = tokenOf(contacts.ask(reef, forwardTo, 'a@else.test'));
   db.exec(`UPDATE domain SET did = '${orchard}' WHERE name = 'reef.test'`);
   assert.equal(contacts.confirm(token), undefined);
-  assert.equal(members.confirmedForwardTo('reef.test'), undefined);
+  assert.equal(contacts.state(orchard, forwardTo).confirmed, null);
+});
+
+test('a letter that could not be sent takes its own request back, and none that came after it', async () => {
+  const { contacts } = await setUp();
+  const first = tokenOf(contacts.ask(reef, contact, 'a@else.test'));
+  const second = tokenOf(contacts.ask(reef, contact, 'b@else.test'));
+  contacts.withdraw(first);
+  assert.equal(contacts.state(reef, contact).pending, 'b@else.test');
+  contacts.withdraw(second);
+  assert.equal(contacts.state(reef, contact).pending, null);
+});
+
+test('in a sandbox an address counts at once, for a domain that is enrolled', async () => {
+  const { contacts } = await setUp();
+  const waiting = tokenOf(contacts.ask(reef, forwardTo, 'a@else.test'));
+  contacts.confirmNow(reef, forwardTo, 'b@else.test');
+  assert.deepEqual(contacts.state(reef, forwardTo), { confirmed: 'b@else.test', pending: null });
+  assert.equal(contacts.confirm(waiting), undefined);
+  const foreign: Purpose = { kind: 'forward-to', domain: 'orchard.test' };
+  assert.throws(() => contacts.confirmNow(reef, foreign, 'b@else.test'), RangeError);
 });
 
 test('a member asks for ten mails a day, whatever the addresses', async () => {
@@ -151,17 +171,25 @@ test('a refused request leaves what waited', async () => {
 
 test('bounces go to the forward-to of the domain, else to the contact of the member, else nowhere', async () => {
   const { contacts } = await setUp();
-  assert.equal(contacts.forBounces('reef.test'), undefined);
+  assert.equal(contacts.forBounces('reef.test', reef), undefined);
   const first = tokenOf(contacts.ask(reef, contact, 'contact@else.test'));
   const second = tokenOf(contacts.ask(reef, forwardTo, 'bounces@else.test'));
-  assert.equal(contacts.forBounces('reef.test'), undefined);
+  assert.equal(contacts.forBounces('reef.test', reef), undefined);
   contacts.confirm(first);
-  assert.equal(contacts.forBounces('reef.test'), 'contact@else.test');
+  assert.equal(contacts.forBounces('reef.test', reef), 'contact@else.test');
   contacts.confirm(second);
-  assert.equal(contacts.forBounces('reef.test'), 'bounces@else.test');
+  assert.equal(contacts.forBounces('reef.test', reef), 'bounces@else.test');
   contacts.clear(reef, forwardTo);
-  assert.equal(contacts.forBounces('reef.test'), 'contact@else.test');
-  assert.equal(contacts.forBounces('orchard.test'), undefined);
+  assert.equal(contacts.forBounces('reef.test', reef), 'contact@else.test');
+  assert.equal(contacts.forBounces('orchard.test', orchard), undefined);
+});
+
+test('bounces of a domain that went to another member go to neither by mistake', async () => {
+  const { contacts, db } = await setUp();
+  contacts.confirm(tokenOf(contacts.ask(orchard, contact, 'new-owner@else.test')));
+  db.exec(`UPDATE domain SET did = '${orchard}' WHERE name = 'reef.test'`);
+  assert.equal(contacts.forBounces('reef.test', reef), undefined, 'mail of the time before');
+  assert.equal(contacts.forBounces('reef.test', orchard), 'new-owner@else.test');
 });
 
 test('no token stands in the database', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, test } from 'node:test';
 import { openDatabase } from '../../appview/database.ts';
-import { Suppressions } from '../../node/members/suppressions.ts';
+import { ownReasons, Suppressions } from '../../node/members/suppressions.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
 
 const day = 86_400_000;
@@ -73,11 +73,16 @@ test('a repeated bounce lasts 30 days from the last one; what never ends is not 
   assert.equal(list.find(did, 'm@x.example')?.reason, 'manual');
 });
 
-test('remove takes every reason, and says whether there was one', () => {
+test('remove takes every reason, or those that are named, and says which there were', () => {
+  add('c@x.example', 'bounce');
+  add('c@x.example', 'complaint');
+  assert.deepEqual(list.remove(did, 'c@x.example', ownReasons), ['bounce']);
+  assert.deepEqual(list.remove(did, 'c@x.example', ownReasons), []);
+  assert.equal(list.find(did, 'c@x.example')?.reason, 'complaint');
   add('b@x.example', 'bounce');
   add('b@x.example', 'unsubscribe');
-  assert.equal(list.remove(did, 'B@X.example'), true);
-  assert.equal(list.remove(did, 'b@x.example'), false);
+  assert.deepEqual(list.remove(did, 'B@X.example'), ['unsubscribe', 'bounce']);
+  assert.deepEqual(list.remove(did, 'b@x.example'), []);
   assert.equal(list.find(did, 'b@x.example'), undefined);
 });
 

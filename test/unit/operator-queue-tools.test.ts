@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
+import { Refusal } from '../../node/http/refusal.ts';
 import { type ActRequest, QueueTools } from '../../node/operator/queue-tools.ts';
-import { Refusal } from '../../node/relay/api/refusal.ts';
 
 /** The spool's own tests say what its acts do; here: what reaches it, and what never does. */
 describe('the queue tools', () => {
@@ -22,6 +22,7 @@ describe('the queue tools', () => {
       traffic: { sites: () => [], flush: (site) => void calls.push(['flush', site]), wake: () => undefined },
       did: 'did:web:coop.test',
       record: (event) => void events.push(event),
+      stoppedMembers: () => ['did:plc:suspended'],
       now: () => 1_000,
     });
   });
@@ -34,7 +35,7 @@ describe('the queue tools', () => {
     ],
     [
       { act: 'release', selection, by: 'ada', reason: 'fine' },
-      ['unhold', selection, { by: 'ada', reason: 'fine' }],
+      ['unhold', { ...selection, exceptMailOf: ['did:plc:suspended'] }, { by: 'ada', reason: 'fine' }],
     ],
     [{ act: 'retry', selection, by: 'ada' }, ['retryNow', selection, { by: 'ada' }]],
     [

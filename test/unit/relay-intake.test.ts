@@ -78,6 +78,7 @@ function setUp(o: Options = {}) {
         offered.push(structuredClone(message));
         return answers.shift() ?? { kind: 'committed' };
       },
+      acceptBatch: async () => ({ kind: 'failed', reason: 'not asked for' }),
     },
     returnPaths: new ReturnPaths({ key: Buffer.alloc(32), poolDomain: 'harbor.test' }),
     unsubscribeLink: ({ address }) => `https://harbor.test/u/${address}`,
@@ -258,14 +259,13 @@ for (const via of ['smtp', 'http'] as const) {
     const { take, offered, attempted } = setUp({ suppressed, answers });
     const accept = { via, bytes: tagged('mfa-otp'), recipients: to('left@dest.test', 'b@dest.test') };
     // The spool names the cap; here it is known beforehand but for the recipient's id.
-    const overCap = {
-      kind: 'over-cap',
-      get cap() {
-        return offered.at(-1)!.caps.find(({ only }) => only)!;
+    const usedUp: Accepted = {
+      kind: 'used-up',
+      get caps() {
+        return offered.at(-1)!.caps.filter(({ only }) => only);
       },
-      retryAt: now,
-    } as const;
-    answers.push(overCap);
+    };
+    answers.push(usedUp);
     const taken = await take(accept);
     assert.ok(taken.kind === 'accepted');
     assert.equal(offered.length, 2);
@@ -287,7 +287,7 @@ for (const via of ['smtp', 'http'] as const) {
     }
     assert.deepEqual(attempted, []);
     // Alone it refuses the message.
-    answers.push(overCap);
+    answers.push(usedUp);
     assertRefused(await take({ ...accept, recipients: to('left@dest.test') }), /^550 5\.7\.1 .*had 5 exempt/);
   });
 }
@@ -432,6 +432,7 @@ test('10 MB to 30 recipients: the body is handed on as it is, and the loop turns
           assert.equal(recipients.length, 30);
           return { kind: 'committed' };
         },
+        acceptBatch: async () => ({ kind: 'failed', reason: 'not asked for' }),
       },
     },
   });

@@ -45,6 +45,12 @@ const faults: [name: string, bytes: string, what: RegExp][] = [
   ['From twice', 'From: a\r\nFROM: b\r\n\r\n', /from stands more than once/],
   ['Content-Type twice', 'content-type: a\r\nContent-Type: b\r\n\r\n', /content-type stands more than once/],
   ['1001 fields', 'X: a\r\n'.repeat(1001), /more than 1000 fields/],
+  ['999 octets in a body line', `X: a\r\n\r\nb\r\n${'a'.repeat(999)}\r\nc\r\n`, /^Line 4 .*998/],
+  ['999 octets in a header line', `X: ${'a'.repeat(996)}\r\n\r\nb\r\n`, /^Line 1 .*998/],
+  ['999 octets as the last line', `X: a\r\n\r\n${'a'.repeat(999)}\r\n`, /^Line 3 .*998/],
+  ['999 octets without a line end', `X: a\r\n\r\n${'a'.repeat(999)}`, /^Line 3 .*998/],
+  ['octets count, not characters', `X: a\r\n\r\n${'\xc3\xa9'.repeat(500)}\r\n`, /^Line 3 .*998/],
+  ['a long line behind many', `X: a\r\n\r\n${'b\r\n'.repeat(2000)}${'a'.repeat(5000)}\r\n`, /^Line 2003 /],
   ['a header beyond 256 KiB', `X: ${'a'.repeat(300_000)}\r\n\r\n`, /longer than 262144/],
 ];
 for (const [name, bytes, what] of faults) {
@@ -54,6 +60,23 @@ for (const [name, bytes, what] of faults) {
     assert.match(parsed.what, what);
   });
 }
+
+test('lines of 998 octets are lines, wherever they begin', () => {
+  for (let shift = 0; shift < 20; shift++) {
+    const line = `${'a'.repeat(998)}\r\n`;
+    const text = `X: a\r\n\r\n${'b'.repeat(shift)}\r\n${line.repeat(5)}c\r\n${line}`;
+    assert.equal(parseMessage(Buffer.from(text)).kind, 'message');
+  }
+});
+
+test('a fault comes with the fields that were read before it', () => {
+  const parsed = parse('From: a@b.test\nnonsense\nX: y\n\n');
+  assert.ok(parsed.kind === 'fault');
+  assert.deepEqual(
+    parsed.message.fields.map(({ name }) => name),
+    ['from'],
+  );
+});
 
 test('cutting fields out leaves every other byte, folded fields go whole', () => {
   const parsed = parse('A: 1\nBcc: x\n y\nC:2\nbcc: z\n\nBcc: body\n');

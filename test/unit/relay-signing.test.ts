@@ -197,6 +197,19 @@ test('signatures are current for 24 h, while all their keys are published', asyn
   await judge.close();
 });
 
+test('signatures that live for less than two days are made again at half of it', async () => {
+  let now = signedAt;
+  const hour = 3_600_000;
+  const judge = startSigner({ now: () => now, expireMs: 6 * hour });
+  const signatures = await judge.signForPool(message);
+  const is = { signatures, signedAt, domain: 'reef.test' };
+  now += 3 * hour - 1;
+  assert.equal(judge.isCurrent(is), true);
+  now += 1;
+  assert.equal(judge.isCurrent(is), false);
+  await judge.close();
+});
+
 test('signatures of a retired pool key are not current', async () => {
   let key: SigningKey = poolKey;
   const judge = startSigner({ poolKey: () => key });

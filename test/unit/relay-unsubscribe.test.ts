@@ -33,6 +33,10 @@ await app.register(
       change();
       events.push(event);
     },
+    domainOf: async (messageId) => {
+      if (messageId !== '0123456789abcdef') throw new Error('the spool is gone');
+      return 'news.reef.test';
+    },
     domainsOf: (did) => (did === who.did ? ['reef.test', 'news.reef.test'] : []),
     cooperative: 'Harbor <1>',
     simulatorDomain: 'simulator.harbor.test',
@@ -135,6 +139,7 @@ test('one click unsubscribes, with an event of its cause', async () => {
     {
       type: 'unsubscribe',
       did: who.did,
+      domain: 'news.reef.test',
       messageId: '0123456789abcdef',
       recipientId: who.recipientId,
       detail: { recipient: who.address },

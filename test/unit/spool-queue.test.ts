@@ -124,6 +124,35 @@ test('a large body is a file until the last recipient is terminal', async (t) =>
   assert.equal(await spool.body(message.queueId), undefined);
 });
 
+test('the body does not belong to recipient 1: it is there without one, in a row or in a file', async (t) => {
+  const dir = temporaryFolder(t);
+  const first = await Spool.open({ dir, log: silent, now: () => start });
+  const messages = [100, large].map((size) => {
+    const message = mail({
+      to: ['gone@dest.test', 'ann@dest.test', 'bob@dest.test'],
+      body: bodyFor('x', size),
+    });
+    message.recipients.shift();
+    return message;
+  });
+  for (const message of messages) assert.equal((await first.accept(message)).kind, 'committed');
+  await first.close();
+  const spool = await openSpool(t, { dir });
+  const claims = await due(spool, 9, start);
+  for (const { queueId, recipients, body } of messages) {
+    const own = claims.filter((claim) => claim.queueId === queueId);
+    assert.deepEqual(
+      own.map(({ recipientId: id, prefix }) => [id, prefix.toString()]).sort(),
+      recipients.map(({ id, prefix }) => [id, prefix.toString()]).sort(),
+    );
+    for (const claim of own) {
+      assert.deepEqual(claim.body ?? (await spool.body(queueId)), body);
+      await spool.settle({ recipientId: claim.recipientId, attempt: delivered(), next: { state: 'sent' } });
+    }
+    assert.equal(await spool.body(queueId), undefined);
+  }
+});
+
 test('a repeated queue id is refused and changes nothing, in a row or in a file', async (t) => {
   const spool = await openSpool(t);
   for (const size of [100, large]) {
@@ -319,6 +348,25 @@ test('state that breaks while we run is fatal, not silent', async (t) => {
   await assert.rejects(spool.body(message.queueId));
   assert.ok((await fatal.promise) instanceof CorruptState);
   assert.equal((await spool.accept(mail())).kind, 'failed');
+});
+
+test('after that nothing more is committed, and the spool can be opened anew', async (t) => {
+  const dir = temporaryFolder(t);
+  const fatal = Promise.withResolvers<Error>();
+  const spool = await Spool.open({ dir, log: silent, now: () => start, onFatal: fatal.resolve });
+  const [broken, late] = [mail({ body: bodyFor('large', large) }), mail()];
+  await spool.accept(broken);
+  rmSync(join(dir, 'spool', broken.queueId));
+  const [read, accepted] = [spool.body(broken.queueId), spool.accept(late)];
+  await assert.rejects(read);
+  assert.equal((await accepted).kind, 'failed');
+  await fatal.promise;
+  writeFileSync(join(dir, 'spool', broken.queueId), broken.body);
+  const again = await openSpool(t, { dir });
+  assert.deepEqual(
+    (await due(again, 9, start)).map(({ queueId }) => queueId),
+    [broken.queueId],
+  );
 });
 
 test('two processes cannot have one spool', async (t) => {

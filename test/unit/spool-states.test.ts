@@ -208,10 +208,20 @@ test('a refused recipient is taken and ended in one commit, with its notice, and
     outcome: 'failed',
     status: '5.7.1',
     summary: 'unsubscribed',
+    suppressed: true,
   };
   message.notices = [notice];
   assert.equal((await spool.accept(message)).kind, 'committed');
   assert.deepEqual(await states(), ['bounced']);
+  const events = await spool.eventsAfter('0', 9);
+  assert.deepEqual(
+    events.map(({ type, recipientId: id, detail }) => [type, id!.split('.')[1], detail.suppressed]),
+    [
+      ['relay_attempt', '1', true],
+      ['relay_attempt', '2', undefined],
+      ['delivery_result', '1', true],
+    ],
+  );
   const claims = await due(spool, 9, start);
   assert.deepEqual(
     claims.map(({ recipientId: id }) => id).sort(),
@@ -260,10 +270,13 @@ test('a batch is one commit with an answer for each, and a repetition gets the s
   const items = [item('a'), { answer: 'b wrong' }, item('c'), item('d')];
   const idempotency = { key: 'k', fingerprint: 'f' };
   const answers = ['a ok', 'b wrong', 'c ok', 'd cap'];
-  assert.deepEqual(await spool.acceptBatch({ did: 'did:plc:reef', items, idempotency }), {
-    kind: 'done',
-    answers,
-  });
+  const first = await spool.acceptBatch({ did: 'did:plc:reef', items, idempotency });
+  assert.ok(first.kind === 'done');
+  assert.deepEqual(first.answers, answers);
+  assert.deepEqual(
+    first.outcomes.map((outcome) => outcome?.kind),
+    ['committed', undefined, 'committed', 'over-cap'],
+  );
   const repeated = await spool.acceptBatch({ did: 'did:plc:reef', items: [item('x')], idempotency });
   assert.deepEqual(repeated, { kind: 'repeated', answers });
   const reused = { did: 'did:plc:reef', items, idempotency: { key: 'k', fingerprint: 'g' } };
@@ -300,6 +313,33 @@ test('quotas by messages and octets, of a member and of all, are counted over re
     await spool.settle({ recipientId: id, attempt: delivered(), next: { state: 'sent' } });
   for (const did of ['a', 'a', 'a', 'b']) assert.equal(await send(spool, did), 'committed');
   assert.equal(await send(spool, 'b'), 'all');
+});
+
+test('simulated mail has a tenth of its own beside the member’s quota, and our own letters have none', async (t) => {
+  const dir = temporaryFolder(t);
+  const quotas = { all: { messages: 9, bytes: 50_000 }, perMember: { messages: 20, bytes: 50_000 } };
+  const first = await Spool.open({ dir, log: silent, now: () => start, quotas });
+  const simulated = (to = ['delivered@simulator.test']) => {
+    const message = mail({ did: 'a', to });
+    message.recipients[0]!.simulated = true;
+    return message;
+  };
+  const kindOf = async (spool: Spool, message: ReturnType<typeof mail>) => {
+    const accepted = await spool.accept(message);
+    return accepted.kind === 'queue-full' ? accepted.whose : accepted.kind;
+  };
+  for (const message of [simulated(), simulated(), mail({ did: 'a', kind: 'dsn' })])
+    assert.equal(await kindOf(first, message), 'committed');
+  assert.equal(await kindOf(first, simulated()), 'member');
+  await first.close();
+  const { spool } = await clocked(t, { dir, quotas });
+  assert.equal(await kindOf(spool, simulated()), 'member');
+  // With one real recipient it is the member's mail.
+  assert.equal(await kindOf(spool, simulated(['x@simulator.test', 'real@dest.test'])), 'committed');
+  for (const { recipientId: id } of await due(spool, 9, start))
+    await spool.settle({ recipientId: id, attempt: delivered(), next: { state: 'sent' } });
+  for (const expected of ['committed', 'committed', 'member'])
+    assert.equal(await kindOf(spool, simulated()), expected);
 });
 
 test('a domain’s recipients move to its site, those that wait and those to come, and stay after a restart', async (t) => {
@@ -421,3 +461,17 @@ test('a clock that is set back does not make what waits wait longer, over a rest
     [message!.queueId, put!.queueId],
   );
 });
+
+for (const [where, size] of [
+  ['a row', 1_000],
+  ['a file', 300_000],
+] as const) {
+  test(`of a body in ${where} as much is read as is asked for`, async (t) => {
+    const { spool } = await clocked(t);
+    const message = mail({ body: bodyFor('x', size) });
+    await spool.accept(message);
+    assert.deepEqual(await spool.body(message.queueId, 10), message.body.subarray(0, 10));
+    assert.deepEqual(await spool.body(message.queueId, 2 * size), message.body);
+    assert.deepEqual(await spool.body(message.queueId), message.body);
+  });
+}

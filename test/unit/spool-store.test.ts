@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
+import { Claims } from '../../node/spool/claims.ts';
 import type { NewMessage } from '../../node/spool/message.ts';
 import { openStates, type RecipientState, recipientStates, terminalStates } from '../../node/spool/states.ts';
 import type { Write } from '../../node/spool/store.ts';
@@ -112,3 +113,63 @@ for (const state of recipientStates) {
 function count(db: ReturnType<typeof storeWithFault>['db'], table: string): number {
   return (db.prepare(`SELECT COUNT(*) AS n FROM ${table}`).get() as { n: number }).n;
 }
+
+test('siblings that are cancelled in one step take the message, its body and its share of the quota with them', (t) => {
+  const { db, store, accept: take, act, write } = storeInMemory(t);
+  const to = ['a@x.test', 'b@y.test', 'c@x.test'];
+  const queueIdOf = ([id]: string[]) => id!.split('.')[0]!;
+  const scheduled = queueIdOf(take({ to, sendAt: start + minute }));
+  write({ call: 'cancelScheduled', at: start, args: ['did:plc:reef', scheduled] });
+  const waiting = queueIdOf(take({ to, body: bodyFor('x', 300_000) }));
+  act({ selection: { ids: [waiting] }, act: 'cancelled', by: 'ops', reason: 'why' });
+  assert.deepEqual(db.prepare('SELECT seq FROM content').all(), []);
+  assert.deepEqual(db.prepare('SELECT open, finished_at AS at FROM message').all(), [
+    { open: 0, at: start },
+    { open: 0, at: start },
+  ]);
+  assert.deepEqual(store.quotas.total, { messages: 0, bytes: 0 });
+});
+
+for (const next of [{ state: 'sent' }, { state: 'deferred', at: start + minute }] as const) {
+  test(`an outcome that nobody had claimed counts: ${next.state}, it is not handed out as it was`, (t) => {
+    const { claims, accept: take, settle } = storeInMemory(t);
+    const [first, second] = take({ to: ['a@x.test', 'b@x.test'] });
+    settle(first!, next);
+    const ids = (now: number) => claims.take({ ...everything, now }).map(({ recipientId }) => recipientId);
+    assert.deepEqual(ids(start), [second]);
+    assert.deepEqual(ids(start + minute), next.state === 'sent' ? [] : [first]);
+  });
+}
+
+test('answers past their 24 hours go however many there are, a batch with each commit', (t) => {
+  const { db, store } = storeInMemory(t);
+  const answered = (n: number) =>
+    mail({ idempotency: { key: `k${n}`, fingerprint: 'f', answer: 'a' }, to: ['a@x.test'] });
+  for (let n = 0; n < 1_500; n++) store.commit([accept(answered(n))]);
+  store.commit([{ call: 'housekeep', at: start + day + 1, args: [] }]);
+  assert.equal(store.isBehind, true);
+  store.commit([{ call: 'housekeep', at: start + day + 2, args: [] }]);
+  assert.equal(store.isBehind, false);
+  assert.deepEqual(db.prepare('SELECT key FROM idempotency').all(), []);
+});
+
+test('what was held by a clock that was ahead does not wait for that time when it is released', (t) => {
+  const { claims, accept: take, act } = storeInMemory(t);
+  const at = start + 3 * day;
+  const [id] = take({ receivedAt: at });
+  const held = { selection: { ids: [id!] }, by: 'ops', reason: 'why' };
+  act({ ...held, act: 'held' }, at);
+  act({ ...held, act: 'released' }, start);
+  assert.equal(claims.take(everything).length, 1);
+});
+
+test('what fails once a transaction is on disk is no refusal: the spool stops, and a start finds all of it', (t) => {
+  const { db, store, claims } = storeInMemory(t);
+  claims.apply = () => {
+    throw new Error('disk I/O error');
+  };
+  const message = mail();
+  assert.throws(() => store.commit([accept(message)]), { name: 'CorruptState' });
+  const [claim] = new Claims(db).take(everything);
+  assert.equal(claim!.queueId, message.queueId);
+});

@@ -2,10 +2,9 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import type { RatesOf } from '../../enforcement/rates.ts';
+import { behindDoor, type Door, principalOf } from '../../http/authenticated.ts';
+import { refuse } from '../../http/refusal.ts';
 import type { Member } from '../../members/members.ts';
-import { behindDoor, type Door, principalOf } from './authenticated.ts';
-import { didInQuery } from './common-schema.ts';
-import { read, refuse } from './refusal.ts';
 
 export type DeliverabilityOptions = {
   door: Door;
@@ -14,8 +13,6 @@ export type DeliverabilityOptions = {
   /** Those that the member sent to within the window, busiest first. */
   providersOf: (did: string, window: '14d') => readonly string[];
 };
-
-export const deliverabilityQuery = z.strictObject({ did: didInQuery });
 
 const share = z.number().min(0).nullable().describe('Of the sends; null where there are none');
 const figures = {
@@ -41,7 +38,6 @@ export function deliverabilityApi(o: DeliverabilityOptions): (app: FastifyInstan
   return async (app) => {
     behindDoor(app, o.door);
     app.get('/member/deliverability', async (req): Promise<z.infer<typeof deliverabilityAnswer>> => {
-      read(deliverabilityQuery, req.query);
       const { did } = principalOf(req);
       const { domains } = o.members.get(did) ?? refuse('NOT_FOUND');
       const providers = o.providersOf(did, '14d').slice(0, 50);

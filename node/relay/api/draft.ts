@@ -4,12 +4,12 @@
  * One malformed recipient does not refuse the others; what refuses the whole message throws Refusal.
  */
 import { httpBody, type Problem, problem } from '../../errors.ts';
+import { Refusal, refuse } from '../../http/refusal.ts';
 import type { Principal } from '../../members/authenticate.ts';
 import type { Admission } from '../admission.ts';
 import type { RefusedRecipient, Submission } from '../intake.ts';
 import { type Mailbox, parseMailboxes } from '../mailbox.ts';
 import { composeMail } from './compose-mail.ts';
-import { Refusal, refuse } from './refusal.ts';
 import { maxAheadMs, maxRecipients, type SendAnswer, type SendRequest } from './send-schema.ts';
 
 export type Drafting = {
@@ -29,7 +29,8 @@ export async function draft(mail: SendRequest, { principal, admission, now }: Dr
   const refusedSender = admission.sender(principal.did, from.address);
   if (refusedSender) throw new Refusal(refusedSender.problem);
   const rejected: Rejected[] = [];
-  const list = (field: string | readonly string[] | undefined) => readList(admission, field, rejected);
+  const reading: Reading = { admission, room: maxRecipients, rejected };
+  const list = (field: string | readonly string[] | undefined) => readList(reading, field);
   const [to, cc, bcc] = [list(mail.to), list(mail.cc), list(mail.bcc)];
   const addresses = recipientsOf([...to, ...cc, ...bcc], rejected);
   const sendAt = mail.sendAt === undefined ? undefined : readSendAt(mail.sendAt, now);
@@ -86,13 +87,16 @@ function rejection(recipient: string, why: Problem): SendAnswer['rejected'][numb
   return { recipient, error, code };
 }
 
-function readList(
-  admission: Drafting['admission'],
-  field: string | readonly string[] | undefined,
-  rejected: Rejected[],
-): Mailbox[] {
+/** Over To, Cc and Bcc. `room`: how many more may come. */
+type Reading = { admission: Drafting['admission']; room: number; rejected: Rejected[] };
+
+/** Reading an address costs, so nobody is read behind the one too many. @throws Refusal TOO_MANY_RECIPIENTS */
+function readList(reading: Reading, field: string | readonly string[] | undefined): Mailbox[] {
+  const { admission, rejected } = reading;
   return [field ?? []].flat().flatMap((recipient) => {
     const mailboxes = parseMailboxes(recipient);
+    reading.room -= mailboxes?.length ?? 1;
+    if (reading.room < 0) return refuse('TOO_MANY_RECIPIENTS', `The limit is ${maxRecipients}.`);
     if (!mailboxes) rejected.push({ recipient, problem: problem('INVALID_RECIPIENT') });
     return (mailboxes ?? []).filter(({ address }) => {
       const judged = admission.recipient(address, true);
@@ -104,8 +108,6 @@ function readList(
 
 /** @returns each address once */
 function recipientsOf(mailboxes: readonly Mailbox[], rejected: readonly Rejected[]): string[] {
-  if (mailboxes.length + rejected.length > maxRecipients)
-    return refuse('TOO_MANY_RECIPIENTS', `The limit is ${maxRecipients}.`);
   if (mailboxes.length > 0) return [...new Set(mailboxes.map(({ address }) => address))];
   throw new Refusal(rejected[0]!.problem, {
     rejected: rejected.map((one) => rejection(one.recipient, one.problem)),

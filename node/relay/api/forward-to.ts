@@ -7,12 +7,12 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { problem } from '../../errors.ts';
+import { behindDoor, type Door, principalOf } from '../../http/authenticated.ts';
+import { Refusal, read, refuse } from '../../http/refusal.ts';
 import type { AddressState, Contacts, Purpose } from '../../members/contacts.ts';
 import { parseAddress } from '../mailbox.ts';
 import type { OwnMail } from '../own-mail.ts';
-import { behindDoor, type Door, principalOf } from './authenticated.ts';
 import { confirmationLetter } from './confirm.ts';
-import { Refusal, read, refuse } from './refusal.ts';
 import { line } from './send-schema.ts';
 
 export type ForwardToOptions = {
@@ -22,6 +22,8 @@ export type ForwardToOptions = {
   ownMail: Pick<OwnMail, 'send'>;
   publicUrl: string;
   poolDomain: string;
+  /** Does mail for this domain come to this node? */
+  receivesFor: (domain: string) => Promise<boolean>;
 };
 
 const address = line(320).nullable().describe('`you@elsewhere.example`; null takes it away');
@@ -57,13 +59,13 @@ export function forwardToApi(o: ForwardToOptions): (app: FastifyInstance) => Pro
       const enrolled = o.members.domain(domain);
       if (enrolled?.did !== did) return refuse('DOMAIN_MISMATCH', `You did not enrol ${domain}.`);
       const purpose: Purpose = { kind: 'forward-to', domain: enrolled.name };
-      const wanted = readAddress(o, 'forward_to', asked);
+      const wanted = readAddress('forward_to', asked);
       const state = await changeAddress(o, { did, purpose, domain: enrolled.name, wanted });
       return { domain: enrolled.name, forward_to: wanted, ...outcome(state) };
     });
     app.put('/member/contact', { bodyLimit }, async (req): Promise<z.infer<typeof contactAnswer>> => {
       const { contact: asked } = read(contactRequest, req.body);
-      const wanted = readAddress(o, 'contact', asked);
+      const wanted = readAddress('contact', asked);
       const { did } = principalOf(req);
       const purpose: Purpose = { kind: 'contact' };
       const state = await changeAddress(o, { did, purpose, domain: o.poolDomain, wanted });
@@ -75,14 +77,30 @@ export function forwardToApi(o: ForwardToOptions): (app: FastifyInstance) => Pro
 /** `domain`: whose mail the letter counts as. `wanted`: well-formed, or null for none. */
 export type Change = { did: string; purpose: Purpose; domain: string; wanted: string | null };
 
-type Asking = Pick<ForwardToOptions, 'contacts' | 'ownMail' | 'publicUrl'>;
+/** What asking the owner of an address needs. */
+export type Asking = Omit<ForwardToOptions, 'door' | 'members'>;
 
 /** The same for the API and for an operator. @throws Refusal when the letter may not or cannot be sent */
 export async function changeAddress(o: Asking, change: Change): Promise<AddressState> {
   const { did, purpose, wanted } = change;
   if (wanted === null) o.contacts.clear(did, purpose);
-  else await ask(o, { ...change, wanted });
+  else {
+    await refuseOurs(o, wanted);
+    await ask(o, { ...change, wanted });
+  }
   return o.contacts.state(did, purpose);
+}
+
+/** What this node receives it sends to the forward-to: a bounce would go round. @throws Refusal */
+async function refuseOurs({ poolDomain, receivesFor }: Asking, wanted: string): Promise<void> {
+  const domain = wanted.slice(wanted.lastIndexOf('@') + 1);
+  if (domain === poolDomain || domain.endsWith(`.${poolDomain}`))
+    refuse('INVALID_REQUEST', `${wanted} is an address of this cooperative: name one elsewhere.`);
+  if (await receivesFor(domain))
+    refuse(
+      'INVALID_REQUEST',
+      `${wanted}: mail for ${domain} comes to this relay. Name an address elsewhere.`,
+    );
 }
 
 async function ask(
@@ -101,17 +119,13 @@ async function ask(
   const link = `${publicUrl}/c/${asked.token}`;
   const letter = confirmationLetter({ did, purpose, link, expiresAt: asked.expiresAt });
   if (await ownMail.send({ did, domain, to: wanted, ...letter })) return;
-  contacts.withdraw(did, purpose);
+  contacts.withdraw(asked.token);
   refuse('STORAGE_FAILED');
 }
 
-function readAddress(o: ForwardToOptions, field: string, text: string | null): string | null {
+function readAddress(field: string, text: string | null): string | null {
   if (text === null) return null;
-  const parsed = parseAddress(text) ?? refuse('INVALID_REQUEST', `${field}: is not an address.`);
-  // What we receive there goes to ourselves: bounces would go round.
-  if (parsed.domain === o.poolDomain || parsed.domain.endsWith(`.${o.poolDomain}`))
-    return refuse('INVALID_REQUEST', `${field}: is an address of this cooperative.`);
-  return parsed.address;
+  return parseAddress(text)?.address ?? refuse('INVALID_REQUEST', `${field}: is not an address.`);
 }
 
 function outcome({ confirmed, pending }: AddressState): {

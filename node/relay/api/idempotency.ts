@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { read, refuse } from './refusal.ts';
+import { read, refuse } from '../../http/refusal.ts';
 import { idempotencyKey } from './send-schema.ts';
 
 /** What this needs of the spool. */

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Rates } from '../../enforcement/rates.ts';
 import type { StandingOf } from '../../enforcement/standing.ts';
+import type { Door } from '../../http/authenticated.ts';
 import type { Contacts } from '../../members/contacts.ts';
 import type { Members } from '../../members/members.ts';
 import type { Suppressions } from '../../members/suppressions.ts';
@@ -9,11 +10,11 @@ import type { Spool } from '../../spool/spool.ts';
 import type { ByteBudget } from '../byte-budget.ts';
 import type { Intake } from '../intake.ts';
 import type { OwnMail } from '../own-mail.ts';
-import type { Door } from './authenticated.ts';
 import { batchApi } from './batch.ts';
 import { confirmPages } from './confirm.ts';
 import { deliverabilityApi } from './deliverability.ts';
 import { forwardToApi } from './forward-to.ts';
+import { HeldBodies } from './held-body.ts';
 import { memberStatusApi } from './member-status.ts';
 import { messagesApi } from './messages.ts';
 import { openapiDocument } from './openapi.ts';
@@ -37,6 +38,8 @@ export type MemberApiOptions = {
   cooperative: string;
   publicUrl: string;
   poolDomain: string;
+  /** Does mail for this domain come to this node? */
+  receivesFor: (domain: string) => Promise<boolean>;
   /** As in the caps policy. */
   warmingDays: number;
   /** Methods of other folders, for the OpenAPI document. */
@@ -46,8 +49,9 @@ export type MemberApiOptions = {
 
 export async function registerMemberApi(app: FastifyInstance, o: MemberApiOptions): Promise<void> {
   const { spool: queue, rates, alsoDocumented = [] } = o;
-  await app.register(sendApi({ ...o, answers: queue }));
-  await app.register(batchApi({ ...o, queue }));
+  const bodies = new HeldBodies(o);
+  await app.register(sendApi({ ...o, bodies, answers: queue }));
+  await app.register(batchApi({ ...o, bodies, answers: queue }));
   await app.register(messagesApi({ ...o, queue }));
   await app.register(suppressionsApi(o));
   await app.register(memberStatusApi({ ...o, queue, rates: rates.of }));

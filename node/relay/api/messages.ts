@@ -7,6 +7,9 @@
  */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { behindDoor, type Door, principalOf, queried } from '../../http/authenticated.ts';
+import { didInQuery, instant, iso, pageLimit } from '../../http/common-schema.ts';
+import { read, refuse } from '../../http/refusal.ts';
 import type {
   ActRecord,
   MessagePage,
@@ -17,9 +20,6 @@ import type {
 } from '../../spool/message.ts';
 import { recipientStates } from '../../spool/states.ts';
 import { parseAddress } from '../mailbox.ts';
-import { behindDoor, type Door, principalOf } from './authenticated.ts';
-import { didInQuery, instant, iso, pageLimit } from './common-schema.ts';
-import { read, refuse } from './refusal.ts';
 
 export type MessagesOptions = {
   door: Door;
@@ -114,7 +114,7 @@ export const idParam = z.strictObject({ id: z.string().max(64) });
 export function messagesApi({ door, queue }: MessagesOptions): (app: FastifyInstance) => Promise<void> {
   return async (app) => {
     behindDoor(app, door);
-    app.get('/v1/messages', (req) => list(queue, principalOf(req).did, req.query));
+    app.get('/v1/messages', queried(messagesQuery), (req) => list(queue, principalOf(req).did, req.query));
     app.get('/v1/messages/:id', (req) => show(queue, principalOf(req).did, read(idParam, req.params).id));
     app.delete('/v1/messages/:id', (req) =>
       cancel(queue, principalOf(req).did, read(idParam, req.params).id),

@@ -1,12 +1,20 @@
 /** The methods of the document, each with the schemas and the error codes that it has. */
 import type { z } from 'zod';
 import type { ErrorCode } from '../../errors.ts';
-import { deliverabilityAnswer, deliverabilityQuery } from './deliverability.ts';
+import { didQuery } from '../../http/common-schema.ts';
+import { deliverabilityAnswer } from './deliverability.ts';
 import { contactAnswer, contactRequest, forwardToAnswer, forwardToRequest } from './forward-to.ts';
-import { statusAnswer, statusQuery } from './member-status.ts';
+import { statusAnswer } from './member-status.ts';
 import { cancelAnswer, idParam, messageAnswer, messagesAnswer, messagesQuery } from './messages.ts';
 import { batchAnswer, documentedBatch, idempotencyKey, sendAnswer, sendRequest } from './send-schema.ts';
-import { addressParam, removalAnswer, suppressionsAnswer, suppressionsQuery } from './suppressions.ts';
+import {
+  addressParam,
+  removalAnswer,
+  suppressionAnswer,
+  suppressionRequest,
+  suppressionsAnswer,
+  suppressionsQuery,
+} from './suppressions.ts';
 
 export type Operation = {
   id: string;
@@ -97,7 +105,7 @@ export const operations: readonly Operation[] = [
   {
     ...{ id: 'getMessage', method: 'get', path: '/v1/messages/{id}', summary: 'What became of a message' },
     params: idParam,
-    query: statusQuery,
+    query: didQuery,
     answer: messageAnswer,
     answers: 'The timeline of each recipient',
     errors: [...anyRequest, 'NOT_FOUND'],
@@ -106,7 +114,7 @@ export const operations: readonly Operation[] = [
     ...{ id: 'cancelMessage', method: 'delete', path: '/v1/messages/{id}' },
     summary: 'Take back a scheduled message',
     params: idParam,
-    query: statusQuery,
+    query: didQuery,
     answer: cancelAnswer,
     answers: 'It is not sent',
     errors: [...anyRequest, 'NOT_FOUND', 'NOT_CANCELLABLE'],
@@ -120,18 +128,27 @@ export const operations: readonly Operation[] = [
     errors: anyRequest,
   },
   {
+    ...{ id: 'addSuppression', method: 'post', path: '/v1/suppressions' },
+    summary: 'Put an address on your list',
+    body: suppressionRequest,
+    examples: { 'an address': { address: 'ana@harbor.example', note: 'asked by telephone' } },
+    answer: suppressionAnswer,
+    answers: 'None of your mail reaches it until you remove the entry',
+    errors: acting,
+  },
+  {
     ...{ id: 'removeSuppression', method: 'delete', path: '/v1/suppressions/{address}' },
     summary: 'Take an address off your list',
     params: addressParam,
-    query: statusQuery,
+    query: didQuery,
     answer: removalAnswer,
-    answers: 'Your mail reaches it again',
-    errors: [...anyRequest, 'NOT_FOUND'],
+    answers: 'What came from a bounce or from you is gone; `remaining` says what stays',
+    errors: [...anyRequest, 'NOT_FOUND', 'NOT_REMOVABLE'],
   },
   {
     ...{ id: 'memberStatus', method: 'get', path: '/member/status' },
     summary: 'How you stand, what you sent, what you may still send',
-    query: statusQuery,
+    query: didQuery,
     answer: statusAnswer,
     answers: 'Also for a suspended member: it says why',
     errors: anyRequest,
@@ -139,7 +156,7 @@ export const operations: readonly Operation[] = [
   {
     ...{ id: 'memberDeliverability', method: 'get', path: '/member/deliverability' },
     summary: '14 days of sends, bounces and complaints',
-    query: deliverabilityQuery,
+    query: didQuery,
     answer: deliverabilityAnswer,
     answers: 'In all, by domain, and by mailbox provider',
     errors: anyRequest,

@@ -2,25 +2,22 @@
  * `POST /v1/send`: the same road as SMTP, for programs that have no MIME of their own.
  *
  * Promise: 200 only after the commit, with one entry for each recipient, `accepted` or `rejected`.
- * Credentials are judged before the body is read, and a body is read only when the byte budget has room
- * for it.
+ * Credentials are judged before the body is read, and it is read only as far as the byte budget has room for it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { ByteBudget } from '../byte-budget.ts';
+import { behindDoor, type Door, principalOf } from '../../http/authenticated.ts';
+import { read } from '../../http/refusal.ts';
 import type { Intake } from '../intake.ts';
-import { behindDoor, type Door, principalOf } from './authenticated.ts';
 import { answerOf, draft, refusalOf } from './draft.ts';
-import { holdBodies, whileHeld } from './held-body.ts';
+import type { HeldBodies } from './held-body.ts';
 import { type Answers, earlierAnswer, keyedRequest } from './idempotency.ts';
-import { read } from './refusal.ts';
 import { bodyLimit, type SendAnswer, sendRequest } from './send-schema.ts';
 
 export type SendOptions = {
   door: Door;
   intake: Pick<Intake, 'admission' | 'take'>;
   answers: Answers;
-  /** Shared with the SMTP listeners. */
-  budget: ByteBudget;
+  bodies: HeldBodies;
   now: () => number;
 };
 
@@ -28,8 +25,8 @@ export type SendOptions = {
 export function sendApi(o: SendOptions): (app: FastifyInstance) => Promise<void> {
   return async (app) => {
     behindDoor(app, o.door);
-    holdBodies(app, o.budget);
-    app.post('/v1/send', { bodyLimit }, (req, reply) => whileHeld(req, () => send(o, req, reply)));
+    o.bodies.guard(app);
+    app.post('/v1/send', { bodyLimit }, (req, reply) => o.bodies.whileHeld(req, () => send(o, req, reply)));
   };
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Acts, type Measure } from '../../node/enforcement/acts.ts';
+import { type Measure, Measures } from '../../node/enforcement/measures.ts';
 import { standings } from '../../node/enforcement/standing.ts';
 import { day, hour, log, policy, reef, start, world } from './enforcement-fixtures.ts';
 
@@ -21,7 +21,7 @@ function setUp() {
   const { db, events, now } = base;
   const counted: string[] = [];
   const make = () =>
-    new Acts({ db, record: events.record, queue, now, log, count: (what) => counted.push(what) });
+    new Measures({ db, record: events.record, queue, now, log, count: (what) => counted.push(what) });
   const standing = () => base.standingOf(reef);
   const told = () =>
     (
@@ -29,16 +29,16 @@ function setUp() {
         detail: string;
       }[]
     ).map(({ detail }) => JSON.parse(detail) as Record<string, unknown>);
-  return { ...base, acts: make(), make, done, broken, standing, told, counted };
+  return { ...base, measures: make(), make, done, broken, standing, told, counted };
 }
 
 const guard = { did: reef, reason: 'too many', by: 'automatic', actor: 'guard' } as const satisfies Measure;
 const person = { did: reef, reason: 'we spoke', by: 'person', actor: 'mira' } as const satisfies Measure;
 
 test('a measure stands in the member, in the event, and in the queue', async () => {
-  const { acts, standing, told, done } = setUp();
-  assert.equal(acts.hold({ ...guard, evidence: { breaker: 'unknown-users' } }), 'done');
-  await acts.settle();
+  const { measures, standing, told, done } = setUp();
+  assert.equal(measures.hold({ ...guard, evidence: { breaker: 'unknown-users' } }), 'done');
+  await measures.settle();
   const { state, reason, by, until } = standing();
   assert.deepEqual([state, reason, by, until], ['held', 'too many', 'automatic', null]);
   assert.deepEqual(told(), [
@@ -51,87 +51,96 @@ test('a measure stands in the member, in the event, and in the queue', async () 
 });
 
 test('a member who is not enrolled is not measured', () => {
-  assert.equal(setUp().acts.hold({ ...guard, did: 'did:plc:nobody' }), 'unknown-member');
+  assert.equal(setUp().measures.hold({ ...guard, did: 'did:plc:nobody' }), 'unknown-member');
 });
 
 test('a second pass holds what was being accepted meanwhile, and then it is enough', async () => {
-  const { acts, clock, done } = setUp();
-  acts.suspend(guard);
-  await acts.settle();
-  await acts.settle();
+  const { measures, clock, done } = setUp();
+  measures.suspend(guard);
+  await measures.settle();
+  await measures.settle();
   assert.equal(done.length, 1);
   clock.at += 10_000;
-  await acts.settle();
+  await measures.settle();
   assert.equal(done.length, 2);
   clock.at += day;
-  await acts.settle();
+  await measures.settle();
   assert.equal(done.length, 2);
 });
 
 test('reinstating releases the mail', async () => {
-  const { acts, standing, done, clock } = setUp();
-  acts.hold(guard);
-  await acts.settle();
+  const { measures, standing, done, clock } = setUp();
+  measures.hold(guard);
+  await measures.settle();
   clock.at += hour;
-  await acts.settle();
+  await measures.settle();
   done.length = 0;
-  assert.equal(acts.reinstate({ did: reef, reason: 'it was a mistake', actor: 'mira' }), 'done');
-  await acts.settle();
+  assert.equal(
+    measures.setStanding('active', { did: reef, by: 'person', reason: 'it was a mistake', actor: 'mira' }),
+    'done',
+  );
+  await measures.settle();
   assert.deepEqual([standing().state, standing().reason, done], ['active', null, [`release ${reef}`]]);
-  assert.equal(acts.personActedAt(reef), clock.at);
+  assert.equal(measures.personActedAt(reef), clock.at);
 });
 
 test('a throttle touches no mail and lowers the caps', async () => {
-  const { acts, standing, done } = setUp();
-  acts.throttle({ ...guard, until: start + day });
-  await acts.settle();
+  const { measures, standing, done } = setUp();
+  measures.throttle({ ...guard, until: start + day });
+  await measures.settle();
   assert.deepEqual([standing().state, standing().caps, done], ['throttled', { perHour: 2, perDay: 25 }, []]);
 });
 
 test('caps of a throttled member never fall to nothing, and bursts are lowered too', () => {
-  const { acts, db, now } = setUp();
-  acts.throttle(guard);
+  const { measures, db, now } = setUp();
+  measures.throttle(guard);
   const tiers = { standard: { perHour: 2, perDay: 40, burst: 8 } };
   const standing = standings({ db, policy: { ...policy, tiers }, throttleFactor: 0.1, now })(reef);
   assert.deepEqual(standing.caps, { perHour: 1, perDay: 4, burst: 1 });
 });
 
-const outranking: [name: string, before: (acts: Acts) => unknown, outcome: string, state: string][] = [
-  ['what a person decided', (acts) => acts.throttle(person), 'outranked', 'throttled'],
-  ['a harder measure', (acts) => acts.suspend(guard), 'unchanged', 'suspended'],
-  ['the same measure', (acts) => acts.hold(guard), 'unchanged', 'held'],
-  ['a milder measure gives way', (acts) => acts.throttle(guard), 'done', 'held'],
+const outranking: [name: string, before: (measures: Measures) => unknown, outcome: string, state: string][] =
   [
-    'a person who reinstated does not protect for ever',
-    (acts) => acts.setStanding('active', person),
-    'done',
-    'held',
-  ],
-  ['a measure of a person that is over', (acts) => acts.suspend({ ...person, until: start }), 'done', 'held'],
-];
+    ['what a person decided', (measures) => measures.throttle(person), 'outranked', 'throttled'],
+    ['a harder measure', (measures) => measures.suspend(guard), 'unchanged', 'suspended'],
+    ['the same measure', (measures) => measures.hold(guard), 'unchanged', 'held'],
+    ['a milder measure gives way', (measures) => measures.throttle(guard), 'done', 'held'],
+    [
+      'a person who reinstated does not protect for ever',
+      (measures) => measures.setStanding('active', person),
+      'done',
+      'held',
+    ],
+    [
+      'a measure of a person that is over',
+      (measures) => measures.suspend({ ...person, until: start }),
+      'done',
+      'held',
+    ],
+  ];
 for (const [name, before, outcome, state] of outranking) {
   test(`a program's hold against: ${name}`, () => {
-    const { acts, standing } = setUp();
-    before(acts);
-    assert.equal(acts.hold(guard), outcome);
+    const { measures, standing } = setUp();
+    before(measures);
+    assert.equal(measures.hold(guard), outcome);
     assert.equal(standing().state, state);
   });
 }
 
 test('a person may do anything', () => {
-  const { acts, standing } = setUp();
-  acts.suspend(guard);
-  assert.equal(acts.throttle(person), 'done');
+  const { measures, standing } = setUp();
+  measures.suspend(guard);
+  assert.equal(measures.throttle(person), 'done');
   assert.deepEqual([standing().state, standing().by], ['throttled', 'person']);
 });
 
 test('at its end a measure is over, and the mail goes on', async () => {
-  const { acts, clock, standing, done, told } = setUp();
-  acts.hold({ ...person, until: start + hour });
-  await acts.settle();
+  const { measures, clock, standing, done, told } = setUp();
+  measures.hold({ ...person, until: start + hour });
+  await measures.settle();
   clock.at = start + hour;
   done.length = 0;
-  await acts.settle();
+  await measures.settle();
   assert.deepEqual(done, [`release ${reef}`]);
   assert.deepEqual(
     [standing().state, told().at(-1)!.state, told().at(-1)!.actor],
@@ -140,13 +149,13 @@ test('at its end a measure is over, and the mail goes on', async () => {
 });
 
 test('a queue that fails is asked again', async () => {
-  const { acts, broken, done, counted } = setUp();
+  const { measures, broken, done, counted } = setUp();
   broken.isBroken = true;
-  acts.hold(guard);
-  await acts.settle();
+  measures.hold(guard);
+  await measures.settle();
   assert.deepEqual([done, counted.includes('standing_work_failed')], [[], true]);
   broken.isBroken = false;
-  await acts.settle();
+  await measures.settle();
   assert.equal(done.length, 1);
 });
 
@@ -167,7 +176,7 @@ test('what fails to be recorded changes no standing', () => {
     throw new Error('the disk is full');
   };
   const queue = { hold: async () => undefined, release: async () => undefined };
-  const acts = new Acts({ db, record, queue, now, log, count: () => undefined });
-  assert.throws(() => acts.hold(guard), /disk is full/);
+  const measures = new Measures({ db, record, queue, now, log, count: () => undefined });
+  assert.throws(() => measures.hold(guard), /disk is full/);
   assert.equal(standing().state, 'active');
 });

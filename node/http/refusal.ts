@@ -2,7 +2,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
-import { type ErrorCode, httpBody, type Problem, problem } from '../../errors.ts';
+import { type ErrorCode, httpBody, type Problem, problem } from '../errors.ts';
 import { internalError } from '../internal-error.ts';
 
 /** A refusal on its way to the error handler. */

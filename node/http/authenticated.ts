@@ -6,23 +6,26 @@
  * DID_MISMATCH. What only reads (GET) or takes back (DELETE) answers a suspended member too, who must be able
  * to see why; everything else is refused as the standing says.
  *
- *     app.addHook('onRequest', authenticated(door));
- *     app.setErrorHandler(answerErrors(log));
- *     app.get('/v1/things', (req) => thingsOf(principalOf(req).did));
+ *     behindDoor(app, door);
+ *     app.get('/v1/things', queried(thingsQuery), (req) => thingsOf(principalOf(req).did));
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { isLoopback } from '../../../appview/identity/address.ts';
-import { problem } from '../../errors.ts';
-import type { Principal } from '../../members/authenticate.ts';
-import { didSyntax } from '../../members/members.ts';
-import type { Refused } from '../admission.ts';
-import type { Authenticate } from '../intake.ts';
-import { answerErrors, Refusal, refuse } from './refusal.ts';
+import type { z } from 'zod';
+import { isLoopback } from '../../appview/identity/address.ts';
+import { type Problem, problem } from '../errors.ts';
+import type { Authentication, Principal } from '../members/authenticate.ts';
+import { didSyntax } from '../members/members.ts';
+import { didQuery } from './common-schema.ts';
+import { answerErrors, Refusal, read, refuse } from './refusal.ts';
 
 export type Door = {
-  authenticator: Authenticate;
-  admission: { member(did: string): Refused | undefined };
+  authenticator: {
+    /** @param address of the client, for the account of wrong logins */
+    authenticate(user: string, password: string, address?: string): Promise<Authentication>;
+  };
+  /** May the member act now? */
+  admission: { member(did: string): { problem: Problem } | undefined };
   log: Logger;
 };
 
@@ -47,9 +50,18 @@ export function principalOf(req: FastifyRequest): Principal {
   return principal;
 }
 
-/** Puts the door and the error answers on a plugin's own instance. */
+/** Options of a route whose address may say more than `?did=`. */
+export function queried(query: z.ZodType): { config: { query: z.ZodType } } {
+  return { config: { query } };
+}
+
+/** Puts the door and the error answers on a plugin's own instance; a field of an address that no route knows is refused. */
 export function behindDoor(app: FastifyInstance, door: Door): void {
   app.addHook('onRequest', authenticated(door));
+  app.addHook('onRequest', async (req) => {
+    const { query = didQuery } = req.routeOptions.config as { query?: z.ZodType };
+    read(query, req.query);
+  });
   app.setErrorHandler(answerErrors(door.log));
   // Many clients name JSON on every request, also where there is no body: that is no error of its own.
   const parse = app.getDefaultJsonParser('error', 'error');
@@ -66,7 +78,7 @@ const codes = {
   throttled: 'AUTH_THROTTLED',
 } as const;
 
-async function authenticate(authenticator: Authenticate, req: FastifyRequest): Promise<Principal> {
+async function authenticate(authenticator: Door['authenticator'], req: FastifyRequest): Promise<Principal> {
   const named = [req.headers['x-atmos-did'], (req.query as { did?: unknown }).did].filter(
     (did) => did !== undefined,
   );

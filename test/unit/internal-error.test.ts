@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
 import { CorruptState } from '../../appview/database.ts';
-import { internalError } from '../../node/relay/internal-error.ts';
+import { internalError } from '../../node/internal-error.ts';
 
 const log = pino({ level: 'silent' });
 

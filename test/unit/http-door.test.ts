@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import fastify from 'fastify';
 import { pino } from 'pino';
 import { problem } from '../../node/errors.ts';
+import { behindDoor, principalOf } from '../../node/http/authenticated.ts';
 import type { Authentication } from '../../node/members/authenticate.ts';
-import { behindDoor, principalOf } from '../../node/relay/api/authenticated.ts';
 
 const did = 'did:plc:reef';
 const authenticated: Authentication = {
@@ -22,7 +22,6 @@ async function open(answer: Authentication, suspended = false) {
         asked.push(args);
         return answer;
       },
-      isLive: () => true,
     },
     admission: {
       member: () =>

@@ -8,6 +8,9 @@ export const didInQuery = z
   .optional()
   .describe('Your DID, where the header X-Atmos-DID does not name it');
 
+/** Of a method that asks nothing else in its address. */
+export const didQuery = z.strictObject({ did: didInQuery });
+
 /** RFC 3339, with seconds and an offset; Unix ms inside. */
 export const instant = z.iso
   .datetime({ offset: true })

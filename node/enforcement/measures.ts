@@ -35,7 +35,7 @@ export type MemberQueue = {
   release(did: string, reason: string): Promise<unknown>;
 };
 
-export type ActsOptions = {
+export type MeasuresOptions = {
   /** node.db. */
   db: Database.Database;
   record: RecordEvents;
@@ -52,15 +52,15 @@ export const holding: readonly StandingState[] = ['held', 'suspended', 'removed'
 /** Work of one look; the rest waits for the next. */
 const atOnce = 100;
 
-export class Acts {
-  readonly #options: Required<ActsOptions>;
+export class Measures {
+  readonly #options: Required<MeasuresOptions>;
   readonly #sql: ReturnType<typeof prepareAll>;
   #timer: NodeJS.Timeout | undefined;
   #working: Promise<void> | undefined;
   #again = false;
   #stopped = false;
 
-  constructor(options: ActsOptions) {
+  constructor(options: MeasuresOptions) {
     this.#options = { intervalMs: 10_000, ...options };
     this.#sql = prepareAll(options.db);
   }
@@ -90,11 +90,6 @@ export class Acts {
     return this.setStanding('suspended', measure);
   }
 
-  /** A person's act: a measure that a program set ends at its time, or by a person. */
-  reinstate(measure: Omit<Measure, 'by' | 'until'>): MeasureOutcome {
-    return this.setStanding('active', { ...measure, by: 'person' });
-  }
-
   setStanding(state: StandingState, measure: Measure): MeasureOutcome {
     const current = this.#current(measure.did);
     if (!current) return 'unknown-member';
@@ -107,10 +102,15 @@ export class Acts {
     return 'done';
   }
 
-  /** Unix ms at which a person last changed the standing; 0 when none did. */
+  /** Unix ms at which a person last changed the standing, whatever a program did since; 0 when none did. */
   personActedAt(did: string): number {
     const row = this.#sql.find.get(did) as Row | undefined;
-    return row?.by === 'person' ? (row.changedAt ?? 0) : 0;
+    return row?.personAt ?? 0;
+  }
+
+  /** Members whose mail waits for as long as their standing is what it is. */
+  stoppedMembers(): string[] {
+    return (this.#sql.stopped.all(this.#options.now()) as { did: string }[]).map(({ did }) => did);
   }
 
   /** Does what is due now. Tests, and whoever must know that it is done. */
@@ -131,7 +131,8 @@ export class Acts {
     const detail = { act: 'standing', state, from: from.state, reason, until: until ?? null, by, actor };
     this.#options.record({ type: 'staff_act', did, detail: { ...detail, ...evidence } }, () => {
       const why = state === 'active' ? null : reason;
-      this.#sql.set.run(state, why, until ?? null, by, this.#options.now(), did);
+      const personAt = by === 'person' ? this.#options.now() : null;
+      this.#sql.set.run(state, why, until ?? null, by, this.#options.now(), personAt, did);
     });
     this.#options.count('standings_set', state);
     this.#options.log.warn({ did, state, from: from.state, reason, by, actor }, 'a standing was changed');
@@ -189,7 +190,7 @@ type Row = {
   reason: string | null;
   until: number | null;
   by: 'automatic' | 'person';
-  changedAt: number | null;
+  personAt: number | null;
 };
 
 type Current = { state: StandingState; by: 'automatic' | 'person' };
@@ -202,11 +203,16 @@ function automaticOutcome(current: Current, wanted: StandingState): MeasureOutco
 function prepareAll(db: Database.Database) {
   return {
     find: db.prepare(
-      `SELECT state, state_reason AS reason, state_until AS until, state_by AS by, state_at AS changedAt
+      `SELECT state, state_reason AS reason, state_until AS until, state_by AS by, person_at AS personAt
        FROM member WHERE did = ?`,
     ),
     set: db.prepare(
-      `UPDATE member SET state = ?, state_reason = ?, state_until = ?, state_by = ?, state_at = ? WHERE did = ?`,
+      `UPDATE member SET state = ?, state_reason = ?, state_until = ?, state_by = ?, state_at = ?,
+         person_at = coalesce(?, person_at) WHERE did = ?`,
+    ),
+    stopped: db.prepare(
+      `SELECT did FROM member WHERE state IN (${holding.map((state) => `'${state}'`).join(', ')})
+       AND (state_until IS NULL OR state_until > ?)`,
     ),
     over: db.prepare('SELECT did, state FROM member WHERE state_until <= ? ORDER BY state_until LIMIT ?'),
     work: db.prepare(

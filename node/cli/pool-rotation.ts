@@ -2,7 +2,8 @@
 import { readConfig } from '../config.ts';
 import { poolDkimRecord } from '../cooperative/dns-records.ts';
 import { readKeys } from '../cooperative/keys.ts';
-import { dropPoolKey, newPoolKey, poolKeys, usePoolKey } from '../cooperative/pool-keys.ts';
+import { dropPoolKey, neededUntil, newPoolKey, poolKeys, usePoolKey } from '../cooperative/pool-keys.ts';
+import { overlapMs } from '../members/dkim-rotation.ts';
 import { DnsResolver } from '../resolver.ts';
 import { keysDir } from '../state.ts';
 import { isPublished } from './published.ts';
@@ -37,7 +38,17 @@ export async function activatePoolRotation(configFile: string): Promise<string> 
   return newest.selector;
 }
 
-/** @throws Error for the key that signs, or one that is not there */
-export function dropOldPoolKey(configFile: string, selector: string): void {
-  dropPoolKey(keysDir(readConfig(configFile)), selector);
+/**
+ * @param o.atOnce for a key that is no secret any more: what it signed can no longer be verified
+ * @throws Error for the key that signs, one that is not there, or one whose signatures are still under way
+ */
+export function dropOldPoolKey(configFile: string, selector: string, o: { atOnce?: boolean } = {}): void {
+  const dir = keysDir(readConfig(configFile));
+  const isThere = poolKeys(dir).some((key) => key.selector === selector && !key.signs);
+  const until = isThere ? neededUntil(dir, selector, overlapMs) : 0;
+  if (!o.atOnce && until > Date.now()) {
+    const date = new Date(until).toISOString();
+    throw new Error(`${selector} signed mail that is still under way until ${date}; --at-once drops it now`);
+  }
+  dropPoolKey(dir, selector);
 }

@@ -1,7 +1,7 @@
 /** What happens when our own code throws while a member waits for an answer. */
 import type { Logger } from 'pino';
-import { isCorruption } from '../../appview/database.ts';
-import { type Problem, problem } from '../errors.ts';
+import { isCorruption } from '../appview/database.ts';
+import { type Problem, problem } from './errors.ts';
 
 /** Logs, and gives the answer for the member: temporary, without details. */
 export function internalError(error: unknown, log: Logger): Problem {
