@@ -5,21 +5,12 @@
  * Every outcome is a value; only `delivered` means that the peer said 2yz after the final dot.
  */
 import type { TlsaRecord } from '../resolver.ts';
+import type { TlsFacts } from '../spool/message.ts';
 import type { Stage } from './reply.ts';
 
-export type TlsPolicy = 'required' | 'opportunistic';
+export type { TlsFacts } from '../spool/message.ts';
 
-/** What a session was protected by, for the timeline. */
-export type TlsFacts = {
-  version: string;
-  cipher: string;
-  /** The demand that the session had to meet: `opportunistic`, `encrypted`, `verified` or `dane`. */
-  policy?: string;
-  /** On whose word the certificate was checked; absent where nobody checked it. */
-  verified?: 'mta-sts' | 'dane' | 'requiretls';
-  /** Name and SHA-256 fingerprint of the peer's certificate. */
-  peer?: string;
-};
+export type TlsPolicy = 'required' | 'opportunistic';
 
 /** What a host's TLS must be before a message is entrusted to it. */
 export type TlsDemand =

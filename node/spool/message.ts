@@ -218,14 +218,15 @@ export type AttemptRecord = {
   suppressed?: true;
 };
 
+/** What a session was protected by, for the timeline. */
 export type TlsFacts = {
   version: string;
   cipher: string;
-  /** What was demanded, in words. */
+  /** The demand that the session had to meet: `opportunistic`, `encrypted`, `verified` or `dane`. */
   policy?: string;
-  /** Absent: encrypted, the certificate unchecked. */
+  /** On whose word the certificate was checked; absent where nobody checked it. */
   verified?: 'mta-sts' | 'dane' | 'requiretls';
-  /** The name in the peer's certificate. */
+  /** Name and SHA-256 fingerprint of the peer's certificate. */
   peer?: string;
 };
 

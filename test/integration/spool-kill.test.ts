@@ -84,10 +84,13 @@ function runUntil(t: TestContext, { dir, seed, ledger, killAfterMs, crashPoint }
   let timer: NodeJS.Timeout | undefined;
   let rest = '';
   process_.stdout.setEncoding('utf8').on('data', (text: string) => {
-    if (killAfterMs !== undefined) timer ??= setTimeout(() => process_.kill('SIGKILL'), killAfterMs);
     const lines = (rest + text).split('\n');
     rest = lines.pop()!;
     for (const line of lines) note(line, ledger);
+    // What was left of the round before may be delivered first.
+    const hasAccepted = lines.some((line) => line.startsWith('A '));
+    if (killAfterMs !== undefined && hasAccepted)
+      timer ??= setTimeout(() => process_.kill('SIGKILL'), killAfterMs);
   });
   return new Promise((resolve, reject) => {
     process_.once('error', reject);
