@@ -33,8 +33,8 @@ export type MtaStsOptions = {
   maxEntries?: number;
 };
 
-const load = createRequire(import.meta.url);
-const grammar = () => load('mailauth/lib/mta-sts.js') as typeof import('mailauth/lib/mta-sts.js');
+const require = createRequire(import.meta.url);
+const grammar = () => require('mailauth/lib/mta-sts.js') as typeof import('mailauth/lib/mta-sts.js');
 
 type Known = { id: string; policy?: StsPolicy; until: number; refreshAt: number; retryAt: number };
 
