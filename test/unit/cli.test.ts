@@ -153,7 +153,8 @@ test('the API keys of a member are listed, without a secret, so that one can be 
   const { apiKey } = await enrolMember(file, { did, domains: ['reef.example'], relay: true });
   const [key, ...more] = await apiKeys(file, did);
   assert.deepEqual([key!.name, key!.defaultCategory, more], ['first key', null, []]);
-  assert.ok(!JSON.stringify(key).includes(apiKey.split('_')[2]!));
+  // The secret has 43 characters, and `_` may be among them.
+  assert.ok(!JSON.stringify(key).includes(apiKey.slice(-43)));
   assert.equal(await revokeApiKey(file, did, key!.id), true);
   assert.notEqual((await apiKeys(file, did))[0]!.revokedAt, null);
   await assert.rejects(apiKeys(file, 'did:plc:nobody'), /not enrolled/);
