@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
+import { withoutSchemas } from '../http/without-schemas.ts';
 import type { Xrpc } from './xrpc.ts';
 
 const xrpcPath = '/xrpc/';
@@ -26,6 +27,7 @@ export type HttpOptions = {
 /** @returns a fastify instance without routes, not yet listening */
 export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: HttpOptions): FastifyInstance {
   const app = fastify({
+    ...withoutSchemas,
     trustProxy: proxies.length > 0 && [...proxies],
     bodyLimit: 1024 * 1024,
     // A request that drips its header or body is cut off, not kept.
