@@ -4,7 +4,7 @@
  * One method builds one part from what it needs, by name; nothing is handed a bag. What starts says how it
  * stops: first all listeners close, then the work in flight ends, then the databases close (stopping.ts).
  * Which parts there are is the configuration's `roles`, and what builds a role is loaded where it is wanted:
- * mail.ts, labels.ts, listings.ts. A relay alone is 30 MB smaller for it.
+ * mail.ts, labels.ts, listings.ts. A relay alone is 18 MB smaller for it.
  */
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
