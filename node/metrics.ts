@@ -3,8 +3,8 @@
  *
  * Everyone counts through one function, `count(what, reason)`, and knows nothing of Prometheus. The number
  * of series is bounded, because a reason may have come from outside. prom-client writes them down; it is
- * loaded where somebody may ask, for with its own measures of the process it is 5 MB and a hundred wake-ups a
- * second.
+ * loaded where somebody may ask: with its own measures of the process it is 1.4 MB of heap and a timer that wakes
+ * up all the time.
  */
 import { createServer, type Server } from 'node:http';
 
