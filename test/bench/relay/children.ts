@@ -40,8 +40,13 @@ export function startForeign(o: {
 }
 
 /** A program of this folder that is driven over IPC. */
-export function startProgram(file: string, args: string[] = [], flags: string[] = []): ChildProcess {
-  return remember(fork(join(import.meta.dirname, file), args, { execArgv: flags, detached: true }));
+export function startProgram(
+  file: string,
+  args: string[] = [],
+  { flags = [], env = {} }: { flags?: string[]; env?: NodeJS.ProcessEnv } = {},
+): ChildProcess {
+  const options = { execArgv: flags, env: { ...process.env, ...env }, detached: true };
+  return remember(fork(join(import.meta.dirname, file), args, options));
 }
 
 /** A program that takes orders as lines; its reports, lines of JSON, come as messages. */
