@@ -5,6 +5,7 @@
  * crash between any two steps neither loses nor repeats a figure, a suppression or a notice. What is new is
  * told by the position of its outbox, which moves in that commit too.
  */
+import { open } from 'node:fs/promises';
 import { type Database, transaction } from '../../appview/database.ts';
 import { type Event, eventIds } from './events.ts';
 
@@ -42,9 +43,12 @@ export class EventStore {
   readonly #retainMs: number;
   readonly #now: () => number;
   readonly #sql: ReturnType<typeof prepareAll>;
+  /** Undefined in memory. */
+  readonly #file: string | undefined;
 
   constructor({ db, projections = [], retainMs = thirtyDaysMs, now }: EventStoreOptions) {
     this.#db = db;
+    this.#file = fileOf(db);
     this.#projections = projections;
     this.#retainMs = retainMs;
     this.#now = now;
@@ -81,9 +85,20 @@ export class EventStore {
     }
   }
 
-  /** A synced commit: the log of the database up to here is on disk with it. */
-  makeDurable(outbox: number): void {
-    this.#sql.touch.run(outbox);
+  /**
+   * Resolves when all commits up to here are on disk: they are in the write-ahead log, or a checkpoint has synced
+   * them. A thread of the pool waits for the disk: a commit that syncs would have everyone wait.
+   *
+   * @throws what the disk says; nothing is known to be durable then
+   */
+  async makeDurable(): Promise<void> {
+    if (this.#file === undefined) return;
+    const log = await open(`${this.#file}-wal`, 'r');
+    try {
+      await log.datasync();
+    } finally {
+      await log.close();
+    }
   }
 
   /**
@@ -134,6 +149,11 @@ function row(e: Event): (string | number | null)[] {
   return [Number(e.id), e.type, e.at, ...about, JSON.stringify(e.detail)];
 }
 
+function fileOf(db: Database.Database): string | undefined {
+  const [main] = db.prepare('PRAGMA database_list').all() as { file: string }[];
+  return main!.file || undefined;
+}
+
 function prepareAll(db: Database.Database) {
   const many = Array.from({ length: rowsAtOnce }, () => values).join(', ');
   return {
@@ -144,8 +164,6 @@ function prepareAll(db: Database.Database) {
       `INSERT INTO event_position (outbox, id) VALUES (?, ?)
        ON CONFLICT (outbox) DO UPDATE SET id = excluded.id`,
     ),
-    // A row that stays as it is would be no write, and no sync.
-    touch: db.prepare('UPDATE event_position SET syncs = syncs + 1 WHERE outbox = ?'),
     removeOld: db.prepare(
       'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ? AND id <> ? ORDER BY at LIMIT ?)',
     ),
