@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -150,6 +150,29 @@ test('an outbox does not forget before the log of node.db has been synced', asyn
   renameSync(`${file}-away`, `${file}-wal`);
   await events.copy();
   assert.deepEqual(forgotten, [id]);
+  db.close();
+  rmSync(dir, { recursive: true });
+});
+
+test('the log of node.db does not grow with the events that came through it', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'events-'));
+  const file = join(dir, 'node.db');
+  const db = openDatabase(file, nodeMigrations, { synchronous: 'FULL' });
+  const store = new EventStore({ db, now: () => start });
+  let id = start * 2048 + 128;
+  const detail = { words: 'x'.repeat(500) };
+  const sizes: number[] = [];
+  for (let round = 0; round < 6; round++) {
+    for (let n = 0; n < 25; n++) {
+      const events = times(100, (): Event => {
+        return { id: String(++id), type: 'relay_attempt', at: start, did: reef, detail };
+      });
+      store.store(outboxes.spool, events);
+    }
+    await store.makeDurable();
+    sizes.push(statSync(`${file}-wal`).size);
+  }
+  assert.ok(sizes.at(-1)! < 2 * sizes[0]!, `without checkpoints it grows by as much each time: ${sizes}`);
   db.close();
   rmSync(dir, { recursive: true });
 });
