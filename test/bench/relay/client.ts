@@ -25,7 +25,15 @@ export type Load = {
 };
 
 export type LoadReport =
-  | { kind: 'done'; startedAt: number; endedAt: number; accepted: number; latenciesMs: number[] }
+  | {
+      kind: 'done';
+      startedAt: number;
+      endedAt: number;
+      accepted: number;
+      latenciesMs: number[];
+      /** Open loop: how long the client itself stood still at most, which is in the latencies too. */
+      stalledMs: number;
+    }
   | { kind: 'failed'; reason: string };
 
 /** A reply that is not what a session wanted. */
@@ -44,9 +52,10 @@ async function run(load: Load): Promise<LoadReport> {
   const body = bodyOf(load.bytes);
   const latenciesMs: number[] = [];
   const startedAt = now();
-  if (load.perSecond) await openLoop(load, load.perSecond, body, latenciesMs);
+  let stalledMs = 0;
+  if (load.perSecond) stalledMs = await openLoop(load, load.perSecond, body, latenciesMs);
   else await closedLoop(load, body, latenciesMs);
-  return { kind: 'done', startedAt, endedAt: now(), accepted: latenciesMs.length, latenciesMs };
+  return { kind: 'done', startedAt, endedAt: now(), accepted: latenciesMs.length, latenciesMs, stalledMs };
 }
 
 async function closedLoop(load: Load, body: Buffer, latenciesMs: number[]): Promise<void> {
@@ -65,7 +74,8 @@ async function closedLoop(load: Load, body: Buffer, latenciesMs: number[]): Prom
   await Promise.all(Array.from({ length: load.sessions }, sender));
 }
 
-async function openLoop(load: Load, perSecond: number, body: Buffer, latenciesMs: number[]): Promise<void> {
+/** @returns milliseconds of its longest pause */
+async function openLoop(load: Load, perSecond: number, body: Buffer, latenciesMs: number[]): Promise<number> {
   const idle = await Promise.all(Array.from({ length: load.sessions }, () => Session.open(load)));
   const all: Promise<void>[] = [];
   const sendOne = async () => {
@@ -74,13 +84,17 @@ async function openLoop(load: Load, perSecond: number, body: Buffer, latenciesMs
     idle.push(session);
   };
   const begun = now();
+  let [looked, stalledMs] = [begun, 0];
   for (let sent = 0; sent < load.messages; ) {
-    const due = Math.min(load.messages, Math.floor(((now() - begun) / 1000) * perSecond) + 1);
+    stalledMs = Math.max(stalledMs, now() - looked);
+    looked = now();
+    const due = Math.min(load.messages, Math.floor(((looked - begun) / 1000) * perSecond) + 1);
     for (; sent < due; sent += 1) all.push(sendOne());
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await Promise.all(all);
   await Promise.all(idle.map((session) => session.quit()));
+  return stalledMs;
 }
 
 class Session {
