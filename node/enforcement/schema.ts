@@ -16,8 +16,7 @@ export const enforcementSchema = `
   -- The newest event of each outbox that is stored and counted, in one commit with it.
   CREATE TABLE event_position (
     outbox INTEGER PRIMARY KEY,
-    id INTEGER NOT NULL,
-    syncs INTEGER NOT NULL DEFAULT 0
+    id INTEGER NOT NULL
   ) STRICT;
   INSERT INTO event_position (outbox, id) SELECT (id >> 7) & 15, max(id) FROM event GROUP BY 1;
 
