@@ -1,5 +1,6 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
+import { free } from '../freeing.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
@@ -181,6 +182,7 @@ export class Accepting {
     const insert = (seq: number, { signatures, prefix }: typeof noLines, rest: Buffer) => {
       const bytes = Buffer.concat([signatures, prefix, rest]);
       this.#insertContent.run([seq, bytes, signatures.length, signatures.length + prefix.length]);
+      free(bytes);
     };
     insert(first, m.recipients.find((one) => numberIn(m, one) === 1) ?? noLines, body);
     for (const other of m.recipients) {

@@ -13,6 +13,7 @@ import { crashAt } from './crash.ts';
 import { Lookup } from './lookup.ts';
 import type { Claim } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
+import { freePacked } from './packing.ts';
 import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
 import { backwardsMs } from './schema.ts';
@@ -94,6 +95,7 @@ class SpoolThread {
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
     reply({ kind: 'results', results: asked });
+    for (const { write } of group) if (write.call === 'accept') freePacked(write.args[0]);
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
       this.#finishCancelled(this.#clock);
