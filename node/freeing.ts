@@ -18,3 +18,14 @@ export function isWhole(bytes: Uint8Array): bytes is Uint8Array<ArrayBuffer> {
   const { buffer, byteLength } = bytes;
   return byteLength > 0 && byteLength === buffer.byteLength && buffer instanceof ArrayBuffer;
 }
+
+/** In memory of its own, which Buffer.concat() does not promise: so it can be moved, or freed. */
+export function joined(parts: readonly Uint8Array[]): Buffer {
+  const memory = Buffer.allocUnsafeSlow(parts.reduce((sum, { length }) => sum + length, 0));
+  let end = 0;
+  for (const part of parts) {
+    memory.set(part, end);
+    end += part.length;
+  }
+  return memory;
+}

@@ -8,7 +8,7 @@
  */
 import { SMTPStream } from 'smtp-server/lib/smtp-stream.js';
 import { type Problem, problem } from '../errors.ts';
-import { free } from '../freeing.ts';
+import { free, joined } from '../freeing.ts';
 import type { Octets } from './byte-budget.ts';
 
 const nul = 0x00;
@@ -53,7 +53,7 @@ export class MessageReader {
     if (this.#chunks.length > 1 && !this.#refused) {
       // For a moment both the parts and the whole are in memory.
       if (this.#budget.take(this.#length)) {
-        const whole = Buffer.concat(this.#chunks, this.#length);
+        const whole = joined(this.#chunks);
         for (const part of this.#chunks) free(part);
         this.#chunks = [whole];
         this.#budget.release(this.#length);
