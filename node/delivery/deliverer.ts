@@ -14,6 +14,7 @@ import { addressAllowed } from '../../appview/identity/address.ts';
 import { unlessAborted } from '../../appview/labels/unless-aborted.ts';
 import type { Resolver } from '../resolver.ts';
 import { defaultLifetimeMs } from '../spool/message.ts';
+import { freeClaim } from '../spool/packing.ts';
 import type { AttemptRecord, Claim, Spool } from '../spool/spool.ts';
 import { attempt, type CrashPoint, outgoingOf, type Tried, type Verdict, type Wire } from './attempt.ts';
 import type { DsnOptions } from './bounce.ts';
@@ -204,7 +205,8 @@ export class Deliverer {
     const { verdict, relayed = false, emit } = tried;
     const record: AttemptRecord = { at, durationMs: at - startedAt, ...verdict };
     const ended: Ended = { claim, record, relayed, ...(emit && { emit }) };
-    this.#conclude(this.#conclusions.conclude(ended));
+    const concluded = this.#conclusions.conclude(ended);
+    this.#conclude(record.outcome === 'delivered' ? concluded.then(() => freeClaim(claim)) : concluded);
   }
 
   #conclude(work: Promise<void>): void {

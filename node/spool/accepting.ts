@@ -1,8 +1,10 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
+import { free, joined } from '../freeing.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
+import type { Content, Fresh } from './fresh.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
 import type {
@@ -38,6 +40,7 @@ export type Parts = {
   db: Database.Database;
   bodies: Bodies;
   effects: Effects;
+  fresh: Fresh;
   usage: Usage;
   quotas: QueueQuotas;
   answers: Answers;
@@ -52,7 +55,7 @@ export class Accepting {
   readonly #parts: Parts;
   readonly #exists: Statement;
   readonly #insertMessage: Statement;
-  readonly #insertContent: Statement;
+  readonly #insertLines: Statement;
   readonly #insertRecipient: Statement;
   /** Of the newest message; a transaction that failed leaves a gap. */
   #seq: number;
@@ -65,7 +68,7 @@ export class Accepting {
       INSERT INTO message (seq, queue_id, kind, did, domain, via, mail_from, received_at, expires_at,
         size, in_file, open, key_id, category, details)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
-    this.#insertContent = db.prepare('INSERT INTO content (seq, bytes, split, body_at) VALUES (?, ?, ?, ?)');
+    this.#insertLines = db.prepare('INSERT INTO content (seq, bytes, split, body_at) VALUES (?, ?, ?, ?)');
     this.#insertRecipient = db.prepare(`
       INSERT INTO recipient (seq, site, did, next_at, state, address, recipient_domain, return_path,
         signed_at, attempts, records, paused_ms, details)
@@ -178,15 +181,22 @@ export class Accepting {
 
   /** The lines of recipient 1, where there is one, stand before the body, those of the others apart. */
   #insertContents(m: NewMessage, first: number, body: Buffer): void {
-    const insert = (seq: number, { signatures, prefix }: typeof noLines, rest: Buffer) => {
-      const bytes = Buffer.concat([signatures, prefix, rest]);
-      this.#insertContent.run([seq, bytes, signatures.length, signatures.length + prefix.length]);
-    };
-    insert(first, m.recipients.find((one) => numberIn(m, one) === 1) ?? noLines, body);
+    const one = m.recipients.find((other) => numberIn(m, other) === 1);
+    const content = this.#insertContent(first, one ?? noLines, body);
+    const isDue = m.recipients.length === 1 && m.sendAt === undefined && m.hold === undefined;
+    if (isDue && one && !one.refused) this.#parts.fresh.keep(first + 1, content);
+    else free(content.bytes);
     for (const other of m.recipients) {
       const number = numberIn(m, other);
-      if (number > 1) insert(first + number, other, noBody);
+      if (number > 1) this.#insertContent(first + number, other, noBody);
     }
+  }
+
+  #insertContent(seq: number, { signatures, prefix }: typeof noLines, body: Buffer): Content {
+    const bytes = joined([signatures, prefix, body]);
+    const content = { bytes, split: signatures.length, body_at: signatures.length + prefix.length };
+    this.#insertLines.run([seq, bytes, content.split, content.body_at]);
+    return content;
   }
 
   #insertOne(

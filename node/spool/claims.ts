@@ -8,6 +8,7 @@
 import { CorruptState, type Database } from '../../appview/database.ts';
 import { maxBodyInRow } from './accepting.ts';
 import type { Effects, Waiting } from './effects.ts';
+import type { Fresh } from './fresh.ts';
 import { recipientId, recipientsPerMessage } from './ids.ts';
 import { type Head, type Lane, Lanes } from './lanes.ts';
 import type { Claim, MessageKind } from './message.ts';
@@ -25,13 +26,15 @@ const maxBodies = 4 * 1024 * 1024;
 
 export class Claims {
   readonly #sql: Record<keyof typeof statements, Statement>;
+  readonly #fresh: Fresh;
   readonly #lanes = new Lanes();
   /** Recipient ids to what is claimed. */
   readonly #flights = new Map<string, { seq: number; lane: Lane }>();
   readonly #flying = new Set<number>();
   #now = 0;
 
-  constructor(db: Database.Database) {
+  constructor(db: Database.Database, fresh: Fresh) {
+    this.#fresh = fresh;
     const prepared = Object.entries(statements).map(([name, sql]) => [name, db.prepare(sql)]);
     this.#sql = Object.fromEntries(prepared) as Record<keyof typeof statements, Statement>;
     this.load();
@@ -179,7 +182,9 @@ export class Claims {
   }
 
   #claim(seq: number, room: number): Claim {
-    const row = this.#sql.claim.get(seq) as Row | undefined;
+    const fresh = this.#fresh.take(seq);
+    const found = (fresh ? this.#sql.claimFresh : this.#sql.claim).get(seq) as Row | undefined;
+    const row = found && fresh ? Object.assign(found, fresh) : found;
     if (!row) throw new CorruptState(`the spool lost the header lines of ${seq}. Restore it from a backup.`);
     const isWhole = !row.in_file && row.size <= Math.min(room, maxBodyInRow);
     const body = isWhole ? this.#body(row) : undefined;
@@ -204,6 +209,10 @@ export class Claims {
 /** Where the lines of a recipient are: those of the first before the body. */
 const contentSeq = `CASE r.seq % ${recipientsPerMessage} WHEN 1 THEN r.seq - 1 ELSE r.seq END`;
 
+const claimColumns = `r.seq, r.site, r.did, r.address, r.recipient_domain, r.return_path, r.signed_at, r.attempts,
+  r.paused_ms, r.details, m.queue_id, m.kind, m.domain, m.mail_from, m.received_at, m.expires_at, m.size, m.in_file,
+  m.key_id, m.category, m.details AS message_details`;
+
 const statements = {
   lanes: `SELECT site, did, MIN(next_at) AS at FROM recipient WHERE next_at IS NOT NULL AND next_at < ${heldAt}
     GROUP BY site, did`,
@@ -212,11 +221,11 @@ const statements = {
     WHERE site = ? AND did = ? AND next_at < ${heldAt} ORDER BY next_at, seq LIMIT ?`,
   place: 'SELECT site, did, next_at AS at FROM recipient WHERE seq = ? AND next_at IS NOT NULL',
   claim: `
-    SELECT r.seq, r.site, r.did, r.address, r.recipient_domain, r.return_path, r.signed_at, r.attempts, r.paused_ms,
-      r.details, c.bytes, c.split, c.body_at, m.queue_id, m.kind, m.domain, m.mail_from, m.received_at, m.expires_at, m.size,
-      m.in_file, m.key_id, m.category, m.details AS message_details
+    SELECT ${claimColumns}, c.bytes, c.split, c.body_at
     FROM recipient r JOIN content c ON c.seq = ${contentSeq} JOIN message m ON m.seq = r.seq / ${recipientsPerMessage}
     WHERE r.seq = ?`,
+  claimFresh: `
+    SELECT ${claimColumns} FROM recipient r JOIN message m ON m.seq = r.seq / ${recipientsPerMessage} WHERE r.seq = ?`,
   body: 'SELECT substr(bytes, body_at + 1) AS bytes FROM content WHERE seq = ?',
 } as const;
 

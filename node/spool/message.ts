@@ -52,6 +52,8 @@ export type NewMessage = {
   expiresAt: number;
   /** The message without the prepended lines. */
   body: Buffer;
+  /** Nobody needs the body once it is offered: the spool may take its memory, and leave it empty. */
+  givesBody?: boolean;
   /** At least one. */
   recipients: NewRecipient[];
   /** All must have room for every recipient, or nothing is stored. Empty for our own mail. */

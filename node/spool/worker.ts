@@ -10,9 +10,11 @@ import { type Database, isCorruption } from '../../appview/database.ts';
 import { Bodies } from './bodies.ts';
 import { Claims } from './claims.ts';
 import { crashAt } from './crash.ts';
+import { Fresh } from './fresh.ts';
 import { Lookup } from './lookup.ts';
 import type { Claim } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
+import { freePacked } from './packing.ts';
 import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
 import { backwardsMs } from './schema.ts';
@@ -45,8 +47,9 @@ class SpoolThread {
     const bodies = new Bodies(join(dir, 'spool'));
     this.#lookup = new Lookup(this.#db, bodies);
     checkFiles(this.#lookup, bodies);
-    this.#claims = new Claims(this.#db);
-    const shared = { db: this.#db, bodies, claims: this.#claims };
+    const fresh = new Fresh();
+    this.#claims = new Claims(this.#db, fresh);
+    const shared = { db: this.#db, bodies, claims: this.#claims, fresh };
     this.#store = new Store({ ...shared, retainMs, quotas, reached: crashAt(crashPoint) });
     this.#pages = new QueuePages(this.#db, this.#store.scan, (seq) => this.#claims.isFlying(seq));
     this.#clock = this.#lookup.newestAt();
@@ -94,6 +97,7 @@ class SpoolThread {
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
     reply({ kind: 'results', results: asked });
+    for (const { write } of group) if (write.call === 'accept') freePacked(write.args[0]);
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
       this.#finishCancelled(this.#clock);
