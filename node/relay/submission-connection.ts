@@ -212,10 +212,10 @@ export class SubmissionConnection extends SMTPConnection {
     return commandsOff.has(command) || (this.#isInEhlo && command === 'AUTH' && !this.secure);
   }
 
+  /** smtp-server's own envelope is of no use: it is filled and read by commands that are answered here. */
   override _resetSession(): void {
     this.#mail = undefined;
     if (this.#recipients.size > 0) this.#recipients = new Map();
-    super._resetSession();
   }
 
   override close(): void {

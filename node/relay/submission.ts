@@ -224,7 +224,7 @@ class Listener extends SMTPServer {
   }
 
   override _expectsProxyHeader(socket: Socket): boolean {
-    return isAddressAllowed(this.#proxies, socket.remoteAddress);
+    return this.#proxies.length > 0 && isAddressAllowed(this.#proxies, socket.remoteAddress);
   }
 
   /** Before TLS and the first word: whose connection it is, and whether there are too many of that client. */
