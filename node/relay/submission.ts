@@ -146,8 +146,6 @@ class Listener extends SMTPServer {
       // Asked for at MAIL: the answer then names what is missing, TLS or AUTH.
       authOptional: true,
       hideENHANCEDSTATUSCODES: false,
-      hideDSN: false,
-      hideREQUIRETLS: false,
       // A reverse lookup would leave this machine, and nobody reads its answer.
       disableReverseLookup: true,
       size: limits.maxMessageBytes,
