@@ -1,12 +1,12 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
+import { domainOf } from './at-once.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
 import type {
-  Accepted,
   Batch,
   BatchAccepted,
   BatchItem,
@@ -16,6 +16,7 @@ import type {
   NewRecipient,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
+import type { AcceptAnswer } from './protocol.ts';
 import { type Charged, chargedFor, type QueueQuotas } from './quotas.ts';
 import type { Recipients } from './recipients.ts';
 import { isSimulated, messageDetails, type RecipientDetails, recipientDetails, stored } from './rows.ts';
@@ -76,17 +77,19 @@ export class Accepting {
     this.#seq = last;
   }
 
-  accept(message: NewMessage, at: number): Accepted {
+  accept(message: NewMessage, wanted: boolean, at: number): AcceptAnswer {
     const { did, idempotency } = message;
     const known = idempotency && this.#parts.answers.find(did, idempotency.key, idempotency.fingerprint, at);
     if (known) return known;
     const usedUp = this.#usedUp([message], at);
     if (usedUp.length > 0) return { kind: 'used-up', caps: usedUp };
-    const accepted = this.#take(message, at);
+    const accepted: AcceptAnswer = this.#take(message, at);
     if (accepted.kind === 'committed' && idempotency) {
       const { key, fingerprint, answer } = idempotency;
       this.#parts.answers.store(did, key, fingerprint, answer, at);
     }
+    if (wanted && accepted.kind === 'committed')
+      this.#parts.effects.waiting.at(-1)!.wanted = { message, answer: accepted };
     return accepted;
   }
 
@@ -252,8 +255,4 @@ function numberIn(m: NewMessage, { id }: NewRecipient): number {
   const parts = partsOf(id);
   if (parts?.queueId !== m.queueId) throw new Error(`${id} is no recipient of ${m.queueId}`);
   return parts.number;
-}
-
-function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 }

@@ -14,6 +14,7 @@ import type {
   MessageQuery,
   MessageStatus,
   NewMessage,
+  NewRecipient,
   Settled,
   Settlement,
 } from './message.ts';
@@ -45,9 +46,18 @@ export type Quotas = { all: Quota; perMember: Quota };
 /** A part of the queue added up; messages and bytes are of all. */
 export type SummaryStep = Quota & { sites: SiteSummary[]; cursor?: string };
 
+/** Of the one recipient: its site, and the bytes as they were offered. */
+export type Claimed = Pick<NewMessage, 'body'> &
+  Pick<NewRecipient, 'signatures' | 'prefix'> & { site: string };
+
+export type AcceptAnswer =
+  | Exclude<Accepted, { kind: 'committed' }>
+  | { kind: 'committed'; claimed?: Claimed };
+
 /** Each method once: the main thread asks with its arguments, the worker answers with its result. */
 export type Calls = {
-  accept(message: NewMessage): Accepted;
+  /** @param wanted its one recipient may be claimed at once: somebody waits to begin */
+  accept(message: NewMessage, wanted?: boolean): AcceptAnswer;
   acceptBatch(batch: Batch): BatchAccepted;
   settle(settlement: Settlement): Settled;
   act(step: ActStep): ActResult;

@@ -13,12 +13,13 @@ import { crashAt } from './crash.ts';
 import { Lookup } from './lookup.ts';
 import type { Claim } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
-import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
+import type { AcceptAnswer, Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
 import { backwardsMs } from './schema.ts';
 import { Store, type Write, type Written, writes } from './store.ts';
 
 type Waiting = { id: number; write: Write };
+type Committed = Extract<AcceptAnswer, { kind: 'committed' }>;
 
 const port = parentPort!;
 
@@ -93,7 +94,7 @@ class SpoolThread {
     const asked = group.flatMap(({ id, write }, index) =>
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
-    reply({ kind: 'results', results: asked });
+    reply({ kind: 'results', results: asked }, asked.flatMap(buffersOfClaimed));
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
       this.#finishCancelled(this.#clock);
@@ -196,6 +197,14 @@ function resultOf(id: number, { call }: Write, result: Written): Result {
   if (result.kind === 'done') return { id, value: result.value };
   if (call !== 'accept' && call !== 'acceptBatch') return { id, error: result.reason };
   return { id, value: { kind: 'failed', reason: result.reason } };
+}
+
+/** A message goes back as it came. */
+function buffersOfClaimed(result: Result): ArrayBuffer[] {
+  const { claimed } = ('value' in result && (result.value as Partial<Committed> | undefined)) || {};
+  if (!claimed) return [];
+  const { body, signatures, prefix } = claimed;
+  return [...new Set([body, signatures, prefix].map(({ buffer }) => buffer as ArrayBuffer))];
 }
 
 /** What is moved to the main thread instead of copied: a body, or what claims carry. */
