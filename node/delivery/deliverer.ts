@@ -2,12 +2,13 @@
  * Takes due recipients from the spool, tries them, and writes back what became of them.
  *
  * Promise: a claimed recipient is settled, or given back; neither a failure of ours nor a stop loses it.
- * A bounce and its DSN are one commit. Wakes on each commit of the spool and at the next due time.
+ * A bounce and its DSN are one commit. Wakes on commits of the spool that made mail due and at the next due time.
  *
- * In numbered steps: (1) on-hand.ts claims a few ahead, by site, members in turn; (2) slots.ts and the
- * site's lanes say who may begin; (3) destinations.ts finds where to, sources.ts from which address;
- * (4) attempt.ts speaks, over a session of the pool where there is one; (5) shaping hears what it heard;
- * (6) conclusion.ts says when again, makes the DSN if never, and commits it all, while the next begins.
+ * In numbered steps: (1) on-hand.ts claims a few ahead, by site, members in turn, and coming.ts what was just
+ * accepted; (2) slots.ts and the site's lanes say who may begin; (3) destinations.ts finds where to, sources.ts
+ * from which address; (4) attempt.ts speaks, over a session of the pool where there is one; (5) shaping hears
+ * what it heard; (6) conclusion.ts says when again, makes the DSN if never, and commits it all, while the next
+ * begins.
  */
 import type { Logger } from 'pino';
 import { addressAllowed } from '../../appview/identity/address.ts';
@@ -19,6 +20,7 @@ import type { AttemptRecord, Claim, Spool } from '../spool/spool.ts';
 import { attempt, type CrashPoint, outgoingOf, type Tried, type Verdict, type Wire } from './attempt.ts';
 import type { DsnOptions } from './bounce.ts';
 import { defaultTimeouts, type Timeouts } from './client.ts';
+import { Coming, type ComingOptions } from './coming.ts';
 import { Conclusions, type Ended } from './conclusion.ts';
 import { type Destination, Destinations, type DestinationsOptions, type Site } from './destinations.ts';
 import { OnHand } from './on-hand.ts';
@@ -136,7 +138,10 @@ export class Deliverer {
   start(): void {
     if (this.#state !== 'new') return;
     this.#state = 'running';
-    this.#unsubscribe = this.#options.spool.onCommitted(() => this.#onHand.committed());
+    const { spool } = this.#options;
+    this.#unsubscribe = spool.onCommitted((mayBeDue) => mayBeDue && this.#onHand.committed());
+    const siteOf: ComingOptions['siteOf'] = (asked) => this.#destinations.known(asked)?.site;
+    spool.handTo(new Coming({ siteOf, hand: this.#onHand }));
     this.#onHand.start(async () => this.#sources.recover(await this.#options.spool.sourceUse()));
   }
 
@@ -149,6 +154,7 @@ export class Deliverer {
   async stop(): Promise<void> {
     this.#state = 'stopping';
     this.#unsubscribe?.();
+    this.#options.spool.handTo(undefined);
     const graceOver = setTimeout(() => this.#abort.abort(), this.#options.graceMs ?? defaults.graceMs);
     // A disk that hangs is not waited for, here and below.
     await unlessAborted(this.#onHand.stop(), this.#abort.signal).catch(ignore);

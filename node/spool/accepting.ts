@@ -1,6 +1,7 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
 import { free, joined } from '../freeing.ts';
+import { domainOf } from './at-once.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
@@ -8,7 +9,6 @@ import type { Content, Fresh } from './fresh.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
 import type {
-  Accepted,
   Batch,
   BatchAccepted,
   BatchItem,
@@ -18,6 +18,7 @@ import type {
   NewRecipient,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
+import type { AcceptAnswer } from './protocol.ts';
 import { type Charged, chargedFor, type QueueQuotas } from './quotas.ts';
 import type { Recipients } from './recipients.ts';
 import { isSimulated, messageDetails, type RecipientDetails, recipientDetails, stored } from './rows.ts';
@@ -79,17 +80,19 @@ export class Accepting {
     this.#seq = last;
   }
 
-  accept(message: NewMessage, at: number): Accepted {
+  accept(message: NewMessage, wanted: boolean, at: number): AcceptAnswer {
     const { did, idempotency } = message;
     const known = idempotency && this.#parts.answers.find(did, idempotency.key, idempotency.fingerprint, at);
     if (known) return known;
     const usedUp = this.#usedUp([message], at);
     if (usedUp.length > 0) return { kind: 'used-up', caps: usedUp };
-    const accepted = this.#take(message, at);
+    const accepted: AcceptAnswer = this.#take(message, at);
     if (accepted.kind === 'committed' && idempotency) {
       const { key, fingerprint, answer } = idempotency;
       this.#parts.answers.store(did, key, fingerprint, answer, at);
     }
+    if (wanted && accepted.kind === 'committed')
+      this.#parts.effects.waiting.at(-1)!.wanted = { message, answer: accepted };
     return accepted;
   }
 
@@ -262,8 +265,4 @@ function numberIn(m: NewMessage, { id }: NewRecipient): number {
   const parts = partsOf(id);
   if (parts?.queueId !== m.queueId) throw new Error(`${id} is no recipient of ${m.queueId}`);
   return parts.number;
-}
-
-function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 }

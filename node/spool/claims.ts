@@ -7,11 +7,11 @@
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
 import { maxBodyInRow } from './accepting.ts';
-import type { Effects, Waiting } from './effects.ts';
+import type { Effects, Entered, Waiting } from './effects.ts';
 import type { Fresh } from './fresh.ts';
 import { recipientId, recipientsPerMessage } from './ids.ts';
-import { type Head, type Lane, Lanes } from './lanes.ts';
-import type { Claim, MessageKind } from './message.ts';
+import { type Blocked, type Head, type Lane, Lanes } from './lanes.ts';
+import type { Claim, MessageKind, NewRecipient } from './message.ts';
 import { asBuffer } from './packing.ts';
 import type { DueQuery, Except } from './protocol.ts';
 import { type MessageDetails, type RecipientDetails, read } from './rows.ts';
@@ -32,6 +32,8 @@ export class Claims {
   readonly #flights = new Map<string, { seq: number; lane: Lane }>();
   readonly #flying = new Set<number>();
   #now = 0;
+  /** Of the last question. */
+  #blocked: Blocked = { sites: new Set(), members: new Set() };
 
   constructor(db: Database.Database, fresh: Fresh) {
     this.#fresh = fresh;
@@ -74,6 +76,7 @@ export class Claims {
     if (now < this.#now) this.load();
     this.#now = now;
     const blocked = blockedBy(except);
+    this.#blocked = blocked;
     const claims: Claim[] = [];
     let room = maxBodies;
     while (claims.length < limit) {
@@ -123,9 +126,26 @@ export class Claims {
   /** What a transaction that is on disk means here. */
   apply({ landed, waiting, changed }: Effects): void {
     for (const id of landed) this.#end(id);
-    for (const one of waiting) if (one.at < heldAt) this.#waits(one);
+    for (const one of waiting) if (one.at < heldAt && !this.#takesAtOnce(one)) this.#waits(one);
     const lanes = new Set(changed.map(({ site, did }) => this.#lanes.at(site, did)));
     for (const lane of lanes) this.#refresh(lane);
+  }
+
+  /** As take() would have handed it out: nothing waits before it, in its lane or in another. */
+  #takesAtOnce({ site, did, seq, at, wanted }: Entered): boolean {
+    if (!wanted) return false;
+    const { message, answer } = wanted;
+    const lane = this.#lanes.at(site, did);
+    const first = this.#lanes.first(this.#blocked);
+    if (answer.kind !== 'committed' || lane.group || isBlocked(lane, this.#blocked)) return false;
+    if (first && first.turn <= at) return false;
+    const content = this.#fresh.take(seq);
+    if (!content) return false;
+    const [{ id }] = message.recipients as [NewRecipient];
+    lane.served = Math.max(lane.served, at);
+    this.#begin(id, seq, lane);
+    answer.claimed = { site, ...content };
+    return true;
   }
 
   #begin(id: string, seq: number, lane: Lane): void {
@@ -229,7 +249,11 @@ const statements = {
   body: 'SELECT substr(bytes, body_at + 1) AS bytes FROM content WHERE seq = ?',
 } as const;
 
-function blockedBy({ exceptSites, exceptMembers }: Except) {
+function isBlocked({ site, did }: Lane, { sites, members }: Blocked): boolean {
+  return sites.has(site) || members.has(did);
+}
+
+function blockedBy({ exceptSites, exceptMembers }: Except): Blocked {
   return { sites: new Set(exceptSites), members: new Set(exceptMembers) };
 }
 

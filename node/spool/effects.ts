@@ -3,13 +3,18 @@
  * while it is made, done when it is committed, taken back when it is not.
  */
 import type { Bodies } from './bodies.ts';
+import type { NewMessage } from './message.ts';
+import type { AcceptAnswer } from './protocol.ts';
 
 export type Waiting = { site: string; did: string; seq: number; at: number };
+
+/** `wanted`: a message just accepted that has somebody to begin it; its recipient, and the answer to its acceptance. */
+export type Entered = Waiting & { wanted?: { message: NewMessage; answer: AcceptAnswer } };
 
 export class Effects {
   readonly #bodies: Bodies;
   /** Recipients that are due from then on. */
-  readonly waiting: Waiting[] = [];
+  readonly waiting: Entered[] = [];
   /** Lanes whose order is not what it was. */
   readonly changed: { site: string; did: string }[] = [];
   /** Recipient ids whose claims have ended. */

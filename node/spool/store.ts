@@ -214,7 +214,7 @@ export class Store {
     this.#clock = at;
     switch (call) {
       case 'accept':
-        return this.#accepting.accept(...args, at);
+        return this.#accepting.accept(args[0], args[1] === true, at);
       case 'acceptBatch':
         return this.#accepting.batch(...args, at);
       case 'settle':

@@ -15,12 +15,13 @@ import { Lookup } from './lookup.ts';
 import type { Claim } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
 import { freePacked } from './packing.ts';
-import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
+import type { AcceptAnswer, Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
 import { backwardsMs } from './schema.ts';
 import { Store, type Write, type Written, writes } from './store.ts';
 
 type Waiting = { id: number; write: Write };
+type Committed = Extract<AcceptAnswer, { kind: 'committed' }>;
 
 const port = parentPort!;
 
@@ -96,7 +97,7 @@ class SpoolThread {
     const asked = group.flatMap(({ id, write }, index) =>
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
-    reply({ kind: 'results', results: asked });
+    reply({ kind: 'results', results: asked }, asked.flatMap(buffersOfClaimed));
     for (const { write } of group) if (write.call === 'accept') freePacked(write.args[0]);
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
@@ -200,6 +201,11 @@ function resultOf(id: number, { call }: Write, result: Written): Result {
   if (result.kind === 'done') return { id, value: result.value };
   if (call !== 'accept' && call !== 'acceptBatch') return { id, error: result.reason };
   return { id, value: { kind: 'failed', reason: result.reason } };
+}
+
+function buffersOfClaimed(result: Result): ArrayBuffer[] {
+  const { claimed } = ('value' in result && (result.value as Partial<Committed> | undefined)) || {};
+  return claimed ? [claimed.bytes.buffer as ArrayBuffer] : [];
 }
 
 /** What is moved to the main thread instead of copied: a body, or what claims carry. */

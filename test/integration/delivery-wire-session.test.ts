@@ -38,7 +38,7 @@ test('each message names what it needs and no other: SMTPUTF8, 8BITMIME, SIZE', 
   const size = `SIZE=${plain.message.length}`;
   assert.deepEqual(
     mailOf(there.commands).map((line) => line.slice(line.indexOf('>') + 2)),
-    [size, `BODY=8BITMIME ${size} SMTPUTF8`, `BODY=8BITMIME ${size}`, `SMTPUTF8 ${size}`, size],
+    [size, `SMTPUTF8 BODY=8BITMIME ${size}`, `BODY=8BITMIME ${size}`, `SMTPUTF8 ${size}`, size],
   );
 });
 
