@@ -126,16 +126,18 @@ export class Claims {
   /** What a transaction that is on disk means here. */
   apply({ landed, waiting, changed }: Effects): void {
     for (const id of landed) this.#end(id);
-    for (const one of waiting) if (one.at < heldAt && !this.#takesAtOnce(one)) this.#waits(one);
     const lanes = new Set(changed.map(({ site, did }) => this.#lanes.at(site, did)));
+    // What an act of the same commit held, ended or moved is read anew, and not claimed as it was accepted.
+    for (const one of waiting) if (one.at < heldAt && !this.#takesAtOnce(one, lanes)) this.#waits(one);
     for (const lane of lanes) this.#refresh(lane);
   }
 
   /** As take() would have handed it out: nothing waits before it, in its lane or in another. */
-  #takesAtOnce({ site, did, seq, at, wanted }: Entered): boolean {
+  #takesAtOnce({ site, did, seq, at, wanted }: Entered, changed: ReadonlySet<Lane>): boolean {
     if (!wanted) return false;
     const { message, answer } = wanted;
     const lane = this.#lanes.at(site, did);
+    if (changed.has(lane)) return false;
     const first = this.#lanes.first(this.#blocked);
     if (answer.kind !== 'committed' || lane.group || isBlocked(lane, this.#blocked)) return false;
     if (first && first.turn <= at) return false;

@@ -110,3 +110,27 @@ test('who does not want it leaves it to due()', async (t) => {
   await spool.accept(mail());
   assert.deepEqual([claims, sizes, (await due(spool, 1, start)).length], [[], [], 1]);
 });
+
+test('what an act of the same commit held, ended or moved is not claimed as it was accepted', async (t) => {
+  const why = { by: 'operator', reason: 'review' };
+  const reef = { did: 'did:plc:reef' };
+  const acts: [string, (spool: Spool) => Promise<unknown>, Partial<Claim> | undefined][] = [
+    ['held', (spool) => spool.hold(reef, why), undefined],
+    ['cancelled', (spool) => spool.cancel(reef, why), undefined],
+    ['failed', (spool) => spool.fail(reef, why), { failReason: 'review' }],
+    [
+      'rerouted',
+      (spool) => spool.reroute(reef, { by: 'operator', to: 'else.test' }),
+      { reroute: 'else.test' },
+    ],
+    ['assigned', (spool) => spool.assignSite('dest.test', 'mx.dest.test'), { site: 'mx.dest.test' }],
+  ];
+  for (const [name, act, left] of acts) {
+    const { spool, claims } = await world(t);
+    await Promise.all([spool.accept(mail()), act(spool)]);
+    assert.deepEqual(claims, [], name);
+    const [claim] = await due(spool, 1, start);
+    assert.deepEqual(claim && { ...claim, ...left }, claim, name);
+    assert.equal(claim !== undefined, left !== undefined, name);
+  }
+});
