@@ -98,9 +98,12 @@ export class SmtpSession implements Session {
 
   async #transact(outgoing: Outgoing): Promise<string> {
     const { wire } = this.#options;
-    const reply = await this.#step<string>((done) =>
-      new Exchange(outgoing, this.#offered, wire, done).begin(),
-    );
+    const reply = await this.#step<string>((done) => {
+      const exchange = new Exchange(outgoing, this.#offered, wire, done);
+      // What was refused stays refused, however the connection ends.
+      this.#reject = (error) => exchange.fail(error);
+      exchange.begin();
+    });
     this.#needsReset = false;
     return reply;
   }
