@@ -17,14 +17,18 @@ export class Xrpc {
   #opening: Promise<Opened> | undefined;
   #opened: Opened | undefined;
 
-  /** @param o.addMethods those of every node; called once */
+  /** @param o.addMethods those of every node; called once, but for failures */
   constructor(o: { addMethods: (server: XrpcServer) => void | Promise<void>; log: Log }) {
     this.#addMethods = o.addMethods;
     this.#log = o.log;
   }
 
   async open(): Promise<XrpcServer> {
-    this.#opening ??= this.#open();
+    // One that failed, for want of file descriptors perhaps, is none: the next who wants it tries again.
+    this.#opening ??= this.#open().catch((error) => {
+      this.#opening = undefined;
+      throw error;
+    });
     return (await this.#opening).server;
   }
 

@@ -35,3 +35,13 @@ test('an XRPC server that cannot be made is a 500 and a line in the log', async 
   assert.equal(answer.status, 500);
   assert.deepEqual(logged, ['a request below /xrpc/ failed']);
 });
+
+test('one that could not be made is made by the next request', async (t) => {
+  let made = 0;
+  const { url } = await openHttp(t, () => {
+    if (++made === 1) throw new Error('too many open files');
+  });
+  const statuses: number[] = [];
+  for (let n = 0; n < 3; n++) statuses.push((await fetch(`${url}/xrpc/no.such.method`)).status);
+  assert.deepEqual([statuses, made], [[500, 501, 501], 2]);
+});
