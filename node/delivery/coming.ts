@@ -13,6 +13,7 @@ export type ComingOptions = {
   hand: {
     hasRoom(site: string, did: string, more: { claims: number; bytes: number }): boolean;
     take(claim: Claim): void;
+    recall(): void;
   };
 };
 
@@ -33,6 +34,10 @@ export class Coming implements Taker {
     this.#claims = more.claims;
     this.#bytes = more.bytes;
     return true;
+  }
+
+  recall(): void {
+    this.#options.hand.recall();
   }
 
   answered(size: number, claim?: Claim): void {

@@ -270,18 +270,20 @@ export class Deliverer {
     }
     const lane = this.#choose(run, destination);
     if (!lane) return 'moved';
-    if (lane === 'none')
-      return { verdict: ourFailure('no address of ours can speak to those of the destination') };
+    if (typeof lane === 'string') return { verdict: ourFailure(lane) };
     return this.#through(lane, run, destination);
   }
 
-  /** @returns undefined when it waits for a lane, 'none' when there will be none */
-  #choose({ claim, site }: Run, { families, site: name }: Site): Lane | 'none' | undefined {
+  /** @returns undefined when it waits for a lane, a text why there is none for it */
+  #choose({ claim, site }: Run, { families, site: name }: Site): Lane | string | undefined {
     const now = this.#options.now();
     const hasRoom = (source: string | undefined) => site.lane(source).hasRoom(now);
-    const chosen = this.#sources.choose({ site: name, families, last: claim.lastSource, hasRoom });
+    const isSuspended = (source: string | undefined) => site.lane(source).suspendedUntil > now;
+    const last = claim.lastSource;
+    const chosen = this.#sources.choose({ site: name, families, last, hasRoom, isSuspended });
     if (chosen.kind === 'chosen') return site.lane(chosen.source);
-    if (chosen.kind === 'no-family') return 'none';
+    if (chosen.kind === 'no-family') return 'no address of ours can speak to those of the destination';
+    if (chosen.kind === 'last-busy') return `${chosen.source}, from which it was tried before, is busy there`;
     this.#onHand.putBack(claim, site, chosen.kind === 'spent' ? chosen.until : undefined);
     return undefined;
   }

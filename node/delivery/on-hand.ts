@@ -140,6 +140,12 @@ export class OnHand {
     });
   }
 
+  /** Gives back what was not begun, for an operator or the guard means something else with some of it. */
+  recall(): void {
+    for (const site of [...this.#waiting]) this.#empty(site);
+    this.committed();
+  }
+
   /** An outcome is on disk. */
   concluded(): void {
     if (!this.#wasHeldUp || this.#options.isHeldUp()) return;

@@ -11,6 +11,8 @@ import type { Claimed } from './protocol.ts';
 export type Taker = {
   /** Asked before the acceptance; where it says yes, answered() follows, once. */
   wants(message: NewMessage): boolean;
+  /** Something else shall become of mail that waits: what was not begun is given back. */
+  recall(): void;
   /** @param size of the body, as it was offered. @param claim absent: nothing was claimed */
   answered(size: number, claim?: Claim): void;
 };

@@ -308,13 +308,18 @@ export class Spool {
     await this.#link.close();
   }
 
-  /** In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. */
+  /**
+   * In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. What was claimed
+   * and not begun is given back before each, and after it what had been on its way to whoever claims.
+   */
   async #act(step: ActStep): Promise<number> {
     let total = 0;
     for (let after: string | undefined; ; ) {
+      this.#taker?.recall();
       const { changed, cursor } = await this.#link.call('act', [
         after === undefined ? step : { ...step, after },
       ]);
+      this.#taker?.recall();
       total += changed;
       if (changed > 0) this.#announce();
       if (cursor === undefined) return total;

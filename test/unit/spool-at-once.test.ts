@@ -10,6 +10,7 @@ function taking(spool: Spool, wants: (message: NewMessage) => boolean = () => tr
   const sizes: number[] = [];
   spool.handTo({
     wants,
+    recall: () => undefined,
     answered(size, claim) {
       sizes.push(size);
       if (claim) claims.push(claim);
