@@ -16,6 +16,7 @@ async function running(t: TestContext, options: Partial<DelivererOptions> & { fo
     handTo(
       taker && {
         wants: (message) => taker.wants(message),
+        recall: () => taker.recall(),
         answered(size, claim) {
           if (claim) came.atOnce += 1;
           taker.answered(size, claim);

@@ -66,6 +66,7 @@ async function take(): Promise<void> {
 function told(taker: Taker): Taker {
   return {
     wants: (message) => taker.wants(message),
+    recall: () => taker.recall(),
     answered(size, claim) {
       if (claim) writeSync(1, `C ${claim.queueId}\n`);
       taker.answered(size, claim);

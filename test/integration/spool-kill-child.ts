@@ -23,6 +23,7 @@ const closed = ['closed.test'];
 await due(spool, 1, 0, closed);
 spool.handTo({
   wants: () => true,
+  recall: () => undefined,
   answered(_size, claim) {
     if (!claim) return;
     writeSync(1, `C ${claim.queueId}\n`);
