@@ -1,8 +1,8 @@
 /**
  * Syncs and checkpoints of a database that the thread with the connection does not wait for.
  *
- * A checkpoint syncs twice, which takes 10 to 30 ms of a busy disk; inside a commit, where SQLite does it by
- * itself, it would stop the event loop for so long. Here the thread pool and libsql's own threads wait.
+ * A checkpoint syncs twice: inside a commit, where SQLite makes it by itself, it stops the event loop for as long
+ * as the disk takes, which is 30 to 100 ms where others write too. Here the thread pool and libsql's own threads wait.
  */
 import { open } from 'node:fs/promises';
 import AsyncDatabase from 'libsql/promise';

@@ -23,6 +23,11 @@ const peers = {
   opendkim: { probe: ['/usr/sbin/opendkim', '-V'], debian: 'opendkim' },
   rspamd: { probe: ['rspamd', '--version'], debian: 'rspamd' },
   chromium: { probe: ['chromium', '--version'], debian: 'chromium' },
+  cc: { probe: ['cc', '--version'], debian: 'gcc libc6-dev' },
+  openssl: {
+    probe: ['sh', '-c', "echo '#include <openssl/ssl.h>' | cc -E -"],
+    debian: 'gcc libc6-dev libssl-dev',
+  },
   strace: { probe: ['strace', '-V'], debian: 'strace' },
 } satisfies Record<string, Peer>;
 

@@ -4,7 +4,7 @@
  * It is wanted where the destination is known and in order, and the hand has room for it beside all else
  * that comes. With nothing else due the spool then claims it in the commit of its acceptance.
  */
-import { domainOf } from '../spool/at-once.ts';
+import { domainOf } from '../spool/message.ts';
 import type { Claim, NewMessage, Taker } from '../spool/spool.ts';
 
 export type ComingOptions = {

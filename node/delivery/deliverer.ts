@@ -86,7 +86,7 @@ export type DelivererOptions = {
   now: () => number;
 };
 
-export const defaultSourceWarming: readonly number[] = [
+const defaultSourceWarming: readonly number[] = [
   50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 102_400,
 ];
 

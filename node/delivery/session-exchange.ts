@@ -5,8 +5,8 @@
  * takes DATA for a recipient whom it refused gets an empty message, which goes to nobody; one that takes it
  * from a sender whom it refused is left.
  *
- * nodemailer's own `send` makes a stream, a dozen listeners and four turns of the event loop for each
- * message: a tenth of what a delivery of 10 KB costs (0.36 ms of CPU, now 0.32).
+ * nodemailer's own `send` would make a stream, a dozen listeners and four turns of the event loop for each
+ * message: with it a delivery of 10 KB takes 0.36 ms of CPU, with this 0.32.
  */
 import { encodeXText } from 'nodemailer/lib/shared';
 import type { DsnWish, Outgoing } from './client.ts';

@@ -51,7 +51,7 @@ export class EventLog {
   readonly #store: EventStore;
   readonly #listeners = new Set<(events: readonly Event[]) => void>();
   #position: string;
-  /** Whether the outbox may still have what is stored here. */
+  /** The outbox has nothing more of what is stored here. */
   #isForgotten = false;
   #forgotAt = 0;
   #housekeptAt = 0;

@@ -1,21 +1,23 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
 import { free, joined } from '../freeing.ts';
-import { domainOf } from './at-once.ts';
+import { isDueAlone } from './at-once.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
 import type { Content, Fresh } from './fresh.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
-import type {
-  Batch,
-  BatchAccepted,
-  BatchItem,
-  BatchOutcome,
-  Cap,
-  NewMessage,
-  NewRecipient,
+import {
+  type Batch,
+  type BatchAccepted,
+  type BatchItem,
+  type BatchOutcome,
+  type Cap,
+  domainOf,
+  maxBodyInRow,
+  type NewMessage,
+  type NewRecipient,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
 import type { AcceptAnswer } from './protocol.ts';
@@ -27,9 +29,6 @@ import type { Settling } from './settling.ts';
 import type { Sites } from './sites.ts';
 import type { RecipientState } from './states.ts';
 import type { Usage } from './usage.ts';
-
-/** Bodies above this are files: a row that large would go through the WAL twice. */
-export const maxBodyInRow = 256 * 1024;
 
 const noBody = Buffer.alloc(0);
 const noLines: Pick<NewRecipient, 'signatures' | 'prefix'> = { signatures: noBody, prefix: noBody };
@@ -186,8 +185,7 @@ export class Accepting {
   #insertContents(m: NewMessage, first: number, body: Buffer): void {
     const one = m.recipients.find((other) => numberIn(m, other) === 1);
     const content = this.#insertContent(first, one ?? noLines, body);
-    const isDue = m.recipients.length === 1 && m.sendAt === undefined && m.hold === undefined;
-    if (isDue && one && !one.refused) this.#parts.fresh.keep(first + 1, content);
+    if (one && isDueAlone(m)) this.#parts.fresh.keep(first + 1, content);
     else free(content.bytes);
     for (const other of m.recipients) {
       const number = numberIn(m, other);

@@ -3,7 +3,7 @@
  *
  * It spares the question, reading the row back, and the memory for that: what was stored comes with the answer.
  */
-import type { Claim, NewMessage, NewRecipient } from './message.ts';
+import { type Claim, domainOf, maxBodyInRow, type NewMessage, type NewRecipient } from './message.ts';
 import { asBuffer } from './packing.ts';
 import type { Claimed } from './protocol.ts';
 
@@ -17,13 +17,15 @@ export type Taker = {
   answered(size: number, claim?: Claim): void;
 };
 
-/** The body comes with the claim, so it has to fit into a row (accepting.ts). */
-export const maxBodyAtOnce = 256 * 1024;
+/** Nothing else enters with it, and its body comes with the claim. */
+export function canBeginAtOnce(message: NewMessage): boolean {
+  return isDueAlone(message) && message.notices === undefined && message.body.length <= maxBodyInRow;
+}
 
-/** Its one recipient is due when it is accepted, and nothing else enters with it. */
-export function canBeginAtOnce({ body, recipients, sendAt, hold, notices }: NewMessage): boolean {
-  const isAlone = recipients.length === 1 && recipients[0]!.refused === undefined && notices === undefined;
-  return isAlone && sendAt === undefined && hold === undefined && body.length <= maxBodyAtOnce;
+/** It has one recipient, who is due when it is accepted. */
+export function isDueAlone({ recipients, sendAt, hold }: NewMessage): boolean {
+  const isAlone = recipients.length === 1 && recipients[0]!.refused === undefined;
+  return isAlone && sendAt === undefined && hold === undefined;
 }
 
 /** As due() would give it. */
@@ -50,8 +52,4 @@ export function claimOf(message: NewMessage, { site, bytes, split, body_at }: Cl
     delayNoticed: false,
     ...{ ret: message.ret, envid: message.envid, notify, orcpt },
   };
-}
-
-export function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 }

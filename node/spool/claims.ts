@@ -6,12 +6,11 @@
  * knows; of each lane the next few recipients are kept here, the rest stays on disk.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
-import { maxBodyInRow } from './accepting.ts';
 import type { Effects, Entered, Waiting } from './effects.ts';
 import type { Fresh } from './fresh.ts';
 import { recipientId, recipientsPerMessage } from './ids.ts';
 import { type Blocked, type Head, type Lane, Lanes } from './lanes.ts';
-import type { Claim, MessageKind, NewRecipient } from './message.ts';
+import { type Claim, type MessageKind, maxBodyInRow, type NewRecipient } from './message.ts';
 import { asBuffer } from './packing.ts';
 import type { DueQuery, Except } from './protocol.ts';
 import { type MessageDetails, type RecipientDetails, read } from './rows.ts';

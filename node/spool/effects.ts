@@ -8,8 +8,10 @@ import type { AcceptAnswer } from './protocol.ts';
 
 export type Waiting = { site: string; did: string; seq: number; at: number };
 
-/** `wanted`: a message just accepted that has somebody to begin it; its recipient, and the answer to its acceptance. */
-export type Entered = Waiting & { wanted?: { message: NewMessage; answer: AcceptAnswer } };
+export type Entered = Waiting & {
+  /** Somebody would begin this message at once: a claim goes into the answer to its acceptance. */
+  wanted?: { message: NewMessage; answer: AcceptAnswer };
+};
 
 export class Effects {
   readonly #bodies: Bodies;

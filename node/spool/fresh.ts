@@ -4,10 +4,13 @@
  */
 import { free } from '../freeing.ts';
 
-/** Of one recipient: `signatures`, prefix and body in memory of their own. */
+/**
+ * Of one recipient: signatures, prefix and body, in this order, in memory of their own. The prefix begins at `split`,
+ * the body at `body_at`; there is none where the body is a file.
+ */
 export type Content = { bytes: Buffer; split: number; body_at: number };
 
-/** Some messages for each session that may be open. */
+/** Octets. Some messages for each session that may be open. */
 const maxBytes = 8 * 1024 * 1024;
 
 export class Fresh {

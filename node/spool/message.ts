@@ -37,6 +37,17 @@ export type Notify = 'success' | 'failure' | 'delay' | 'never';
 /** From acceptance to the DSN, unless someone asks for less. */
 export const defaultLifetimeMs = 4 * 24 * 60 * 60_000;
 
+/**
+ * Octets of a body that is stored in one row with its lines, and comes with its claim. A larger one is a file: its
+ * row would go through the WAL twice.
+ */
+export const maxBodyInRow = 256 * 1024;
+
+/** The `recipientDomain` of an address: lower case, without `@`. */
+export function domainOf(address: string): string {
+  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+}
+
 export type NewMessage = {
   /** From newQueueId(); a repeated id is refused. */
   queueId: string;
@@ -174,7 +185,7 @@ export type Claim = {
   site: string;
   /** Octets of the body. */
   size: number;
-  /** The body, where it is at most 256 KiB and due() had room for it (4 MiB a call): then body() need not be asked. */
+  /** The body, where it is at most `maxBodyInRow` and due() had room for it (4 MiB a call): then body() need not be asked. */
   body?: Buffer;
   keyId?: string;
   category?: string;

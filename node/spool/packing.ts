@@ -1,4 +1,4 @@
-/** Bytes between the threads: moved, not copied. */
+/** Bytes between the threads: moved where they are given away, and freed by whoever needs them last. */
 import { isWhole } from '../freeing.ts';
 import type { Claim, NewMessage } from './message.ts';
 

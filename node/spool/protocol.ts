@@ -46,16 +46,17 @@ export type Quotas = { all: Quota; perMember: Quota };
 /** A part of the queue added up; messages and bytes are of all. */
 export type SummaryStep = Quota & { sites: SiteSummary[]; cursor?: string };
 
-/** Of the one recipient. */
+/** What makes the claim (at-once.ts), beside the message as it was offered. */
 export type Claimed = Content & { site: string };
 
+/** As Accepted; `claimed` where its one recipient is being tried from now on. */
 export type AcceptAnswer =
   | Exclude<Accepted, { kind: 'committed' }>
   | { kind: 'committed'; claimed?: Claimed };
 
 /** Each method once: the main thread asks with its arguments, the worker answers with its result. */
 export type Calls = {
-  /** @param wanted its one recipient may be claimed at once: somebody waits to begin */
+  /** @param wanted somebody would begin its one recipient at once, so it is claimed if its turn is now */
   accept(message: NewMessage, wanted?: boolean): AcceptAnswer;
   acceptBatch(batch: Batch): BatchAccepted;
   settle(settlement: Settlement): Settled;
