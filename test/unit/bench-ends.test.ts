@@ -105,7 +105,8 @@ async function atOnce(port: number, text: string): Promise<string> {
 
 test('a message whose connection ended is neither counted nor kept', { skip }, async (t) => {
   const { child, next, port } = await bareSink(t);
-  expectMessages(child, 1, 1);
+  // Room for two: the sink may hear of the end of the first after the second began.
+  expectMessages(child, 1, 2);
   const complete = next();
   const broken = connect({ port, host: '127.0.0.1' });
   broken.write('DATA\r\nhalf a message\r\n.');
