@@ -13,6 +13,11 @@ export function free(bytes: Uint8Array): void {
   if (isWhole(bytes)) bytes.buffer.transfer(0);
 }
 
+/** All of their memory, whoever shares it: nobody may want any of it. */
+export function freeWhole(bytes: Uint8Array): void {
+  if (bytes.byteLength > 0) (bytes.buffer as ArrayBuffer).transfer(0);
+}
+
 /** It shares its memory with nothing else, so it can be freed, or moved to another thread. */
 export function isWhole(bytes: Uint8Array): bytes is Uint8Array<ArrayBuffer> {
   const { buffer, byteLength } = bytes;

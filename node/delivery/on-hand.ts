@@ -142,7 +142,8 @@ export class OnHand {
 
   /** Gives back what was not begun, for an operator or the guard means something else with some of it. */
   recall(): void {
-    for (const site of [...this.#waiting]) this.#empty(site);
+    // Rerouted ones too: no site is closed, so they may come again at once.
+    for (const site of [...this.#waiting]) this.#options.giveBack(this.#drain(site));
     this.committed();
   }
 
@@ -358,10 +359,15 @@ export class OnHand {
     this.#sleep(this.#opensInMs());
   }
 
-  #empty(site: SiteWork): void {
+  #drain(site: SiteWork): Claim[] {
     const claims = site.queue.drain();
     this.#waiting.delete(site);
     for (const claim of claims) this.#count(claim, -1);
+    return claims;
+  }
+
+  #empty(site: SiteWork): void {
+    const claims = this.#drain(site);
     const { giveBack, postpone } = this.#options;
     giveBack(claims.filter(({ reroute }) => reroute === undefined));
     for (const claim of claims) if (claim.reroute !== undefined) postpone(claim);

@@ -16,7 +16,8 @@ export const enforcementSchema = `
   -- The newest event of each outbox that is stored and counted, in one commit with it.
   CREATE TABLE event_position (
     outbox INTEGER PRIMARY KEY,
-    id INTEGER NOT NULL
+    id INTEGER NOT NULL,
+    syncs INTEGER NOT NULL DEFAULT 0
   ) STRICT;
   INSERT INTO event_position (outbox, id) SELECT (id >> 7) & 15, max(id) FROM event GROUP BY 1;
 
@@ -96,3 +97,6 @@ export const noticeSchema = `
   ) STRICT;
   CREATE INDEX operator_notice_unsent ON operator_notice (id) WHERE sent_at IS NULL;
 `;
+
+/** Syncs of the disk are no commits any more (event-log.ts). */
+export const positionSchema = 'ALTER TABLE event_position DROP COLUMN syncs;';

@@ -1,5 +1,5 @@
 /** Bytes between the threads: moved where they are given away, and freed by whoever needs them last. */
-import { isWhole } from '../freeing.ts';
+import { freeWhole, isWhole } from '../freeing.ts';
 import type { Claim, NewMessage } from './message.ts';
 
 /**
@@ -36,7 +36,7 @@ function exactMessage(message: NewMessage, transfer: ArrayBuffer[]): NewMessage 
 
 /** In the worker, when nobody will look at it again. The memory of each part is the message's own. */
 export function freePacked({ body, notices = [] }: NewMessage): void {
-  if (body.length > 0) (body.buffer as ArrayBuffer).transfer(0);
+  freeWhole(body);
   for (const notice of notices) freePacked(notice);
 }
 
@@ -45,7 +45,7 @@ export function freeClaim({ signatures, prefix, body }: Claim): void {
   if (!body || body.length === 0) return;
   const { buffer } = body;
   const isItsOwn = signatures.byteOffset === 0 && signatures.buffer === buffer && prefix.buffer === buffer;
-  if (isItsOwn && body.byteOffset + body.length === buffer.byteLength) (buffer as ArrayBuffer).transfer(0);
+  if (isItsOwn && body.byteOffset + body.length === buffer.byteLength) freeWhole(body);
 }
 
 /** A Buffer arrives as a plain Uint8Array. */

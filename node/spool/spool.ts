@@ -309,17 +309,19 @@ export class Spool {
   }
 
   /**
-   * In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. What was claimed
-   * and not begun is given back before each, and after it what had been on its way to whoever claims.
+   * In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. Where mail shall
+   * not go on as it was, what was claimed and not begun is given back before each step, and after it what had been
+   * on its way to whoever claims.
    */
   async #act(step: ActStep): Promise<number> {
+    const recall = () => step.act !== 'released' && step.act !== 'retry' && this.#taker?.recall();
     let total = 0;
     for (let after: string | undefined; ; ) {
-      this.#taker?.recall();
+      recall();
       const { changed, cursor } = await this.#link.call('act', [
         after === undefined ? step : { ...step, after },
       ]);
-      this.#taker?.recall();
+      recall();
       total += changed;
       if (changed > 0) this.#announce();
       if (cursor === undefined) return total;

@@ -12,7 +12,7 @@ import { Claims } from './claims.ts';
 import { crashAt } from './crash.ts';
 import { Fresh } from './fresh.ts';
 import { Lookup } from './lookup.ts';
-import type { Claim } from './message.ts';
+import type { Claim, NewMessage } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
 import { freePacked } from './packing.ts';
 import type { AcceptAnswer, Reply, Request, Result, WorkerOptions } from './protocol.ts';
@@ -98,7 +98,7 @@ class SpoolThread {
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
     reply({ kind: 'results', results: asked }, asked.flatMap(buffersOfClaimed));
-    for (const { write } of group) if (write.call === 'accept') freePacked(write.args[0]);
+    for (const { write } of group) for (const message of broughtBy(write)) freePacked(message);
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
       this.#finishCancelled(this.#clock);
@@ -201,6 +201,20 @@ function resultOf(id: number, { call }: Write, result: Written): Result {
   if (result.kind === 'done') return { id, value: result.value };
   if (call !== 'accept' && call !== 'acceptBatch') return { id, error: result.reason };
   return { id, value: { kind: 'failed', reason: result.reason } };
+}
+
+/** Messages that came with it; of a DSN that was not stored, the caller has its own. */
+function broughtBy(write: Write): NewMessage[] {
+  switch (write.call) {
+    case 'accept':
+      return [write.args[0]];
+    case 'acceptBatch':
+      return write.args[0].items.flatMap((item) => ('message' in item ? [item.message] : []));
+    case 'settle':
+      return write.args[0].dsn ? [write.args[0].dsn] : [];
+    default:
+      return [];
+  }
 }
 
 function buffersOfClaimed(result: Result): ArrayBuffer[] {
