@@ -3,30 +3,20 @@
  *
  * Belongs to node.ts, which loads it where the role is and says when each part starts.
  */
-import type { Logger } from 'pino';
 import type { AppView } from '../appview/appview.ts';
 import type { Identities } from '../appview/identity/did.ts';
-import type { Config } from './config.ts';
+import type { Composing } from './composing.ts';
 import { domainChecks } from './labeler/checks.ts';
 import { IssuedLabels } from './labeler/issued-labels.ts';
 import { Labeler } from './labeler/labeler.ts';
 import { LabelerSchedule } from './labeler/schedule.ts';
 import { Verifications } from './labeler/verifications.ts';
 import { registerLabeler } from './labeler/xrpc.ts';
-import type { Count } from './metrics.ts';
 import type { Resolver } from './resolver.ts';
 import type { Membership } from './state.ts';
-import type { Stops } from './stopping.ts';
 import type { Xrpc } from './web/xrpc.ts';
 
-export type LabelsOptions = {
-  config: Config;
-  state: Membership;
-  stops: Stops;
-  log: Logger;
-  count: Count;
-  now: () => number;
-};
+export type LabelsOptions = Composing & { state: Membership };
 
 /** Served from now on; nothing is issued yet. */
 export async function issuedLabels(

@@ -4,7 +4,6 @@
  * Belongs to node.ts, which loads it where the role is and says when each part starts.
  */
 import { join } from 'node:path';
-import type { Logger } from 'pino';
 import { AppView } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
@@ -12,26 +11,16 @@ import type { Identities } from '../appview/identity/did.ts';
 import type { LabelSource } from '../appview/labels/source.ts';
 import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Listing } from '../dnsbl/listing.ts';
-import type { Config } from './config.ts';
+import type { Composing } from './composing.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
 import { named } from './listening.ts';
-import type { Count } from './metrics.ts';
 import type { Membership } from './state.ts';
-import type { Stops } from './stopping.ts';
 import type { Xrpc } from './web/xrpc.ts';
-
-export type ListingsOptions = {
-  config: Config;
-  stops: Stops;
-  log: Logger;
-  count: Count;
-  now: () => number;
-};
 
 /** @param o.issued our own labels, where we issue any */
 export async function openAppView(
-  { config, stops, log, count, now }: ListingsOptions,
+  { config, stops, log, count, now }: Composing,
   o: { identities: Identities; rules: AddressRules; xrpc: Xrpc; issued: IssuedLabels | undefined },
 ): Promise<AppView> {
   const { did, domain, publicUrl, stateDir, firehose, peers, listing } = config;
@@ -59,7 +48,7 @@ export async function openAppView(
 }
 
 export async function startDns(
-  { config, stops, log, count, now }: ListingsOptions,
+  { config, stops, log, count, now }: Composing,
   { listings, zoneSerial }: AppView,
 ): Promise<void> {
   const [{ DnsServer }, { Zone }] = await Promise.all([
@@ -85,7 +74,7 @@ export async function startDns(
   stops.work('zone', unfollow);
 }
 
-export function startAppView({ stops }: ListingsOptions, appview: AppView, { members }: Membership): void {
+export function startAppView({ stops }: Composing, appview: AppView, { members }: Membership): void {
   // Our own members' records are asked for by name: a new index has only what the firehose still holds.
   for (const { did, domains } of members.list()) {
     if (appview.attestations.hidden(did)) continue;

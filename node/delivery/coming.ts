@@ -11,7 +11,7 @@ export type ComingOptions = {
   /** The site that mail goes to, where it is known. */
   siteOf: (asked: Pick<Claim, 'recipientDomain' | 'requireTls'>) => string | undefined;
   hand: {
-    hasRoom(site: string, did: string, more: { claims: number; bytes: number }): boolean;
+    canHold(site: string, did: string, more: { claims: number; bytes: number }): boolean;
     take(claim: Claim): void;
     recall(): void;
   };
@@ -30,7 +30,7 @@ export class Coming implements Taker {
     const { siteOf, hand } = this.#options;
     const site = siteOf({ recipientDomain: domainOf(recipients[0]!.address), requireTls });
     const more = { claims: this.#claims + 1, bytes: this.#bytes + body.length };
-    if (site === undefined || !hand.hasRoom(site, did, more)) return false;
+    if (site === undefined || !hand.canHold(site, did, more)) return false;
     this.#claims = more.claims;
     this.#bytes = more.bytes;
     return true;

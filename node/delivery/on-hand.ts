@@ -120,7 +120,7 @@ export class OnHand {
   }
 
   /** Whether so much more would begin here soon. */
-  hasRoom(name: string, did: string, { claims, bytes }: { claims: number; bytes: number }): boolean {
+  canHold(name: string, did: string, { claims, bytes }: { claims: number; bytes: number }): boolean {
     const { slots, now, isHeldUp } = this.#options;
     const site = this.#sites.get(name);
     const at = now();

@@ -1,10 +1,8 @@
 /** The composition of what the operator uses: the control socket, and the pages where a port is given. */
-import type { Logger } from 'pino';
-import type { Config } from '../config.ts';
+import type { Composing } from '../composing.ts';
 import { named } from '../listening.ts';
 import type { Mail } from '../mail.ts';
 import type { Membership } from '../state.ts';
-import type { Stops } from '../stopping.ts';
 import { ControlSocket } from './control.ts';
 import { operatorLinks } from './links-api.ts';
 import { membersApi } from './members-api.ts';
@@ -13,13 +11,7 @@ import { queueApi } from './queue-api.ts';
 import { QueueTools } from './queue-tools.ts';
 import { OperatorSessions } from './sessions.ts';
 
-export type OperatorOptions = {
-  config: Config;
-  state: Membership;
-  stops: Stops;
-  log: Logger;
-  now: () => number;
-};
+export type OperatorOptions = Composing & { state: Membership };
 
 /** @throws when the socket or the port is taken */
 export async function startOperator(
