@@ -10,7 +10,7 @@ import { BlockList, isIP } from 'node:net';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { findNodeAtLocation, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { z } from 'zod';
-import { type Hint, hints, schema } from './config-schema.ts';
+import { type Hint, type HostPort, hints, schema } from './config-schema.ts';
 import { nearest } from './nearest.ts';
 
 export type { HostPort, Role } from './config-schema.ts';
@@ -218,12 +218,9 @@ function contradictions(config: Config): Contradiction[] {
   if (config.roles.includes('dns') && !config.roles.includes('appview')) {
     found.push([['roles'], 'the role "dns" answers what "appview" lists', 'Add the role "appview".']);
   }
-  if (config.roles.includes('labeler') && !config.roles.includes('appview')) {
-    found.push([
-      ['roles'],
-      'the role "labeler" reads attestations through "appview"',
-      'Add the role "appview".',
-    ]);
+  if (config.labeler.labelLifetime < 3 * config.labeler.reverifyInterval) {
+    const wrong = 'labels would expire between two checks, at which they are renewed';
+    found.push([['labeler', 'labelLifetime'], wrong, 'Give at least three times "reverifyInterval".']);
   }
   if (!config.caps.tiers.standard) {
     found.push([['caps', 'tiers'], 'the tier "standard" is missing', 'Every member starts in it: add it.']);
@@ -250,9 +247,10 @@ function contradictions(config: Config): Contradiction[] {
   return found;
 }
 
-function beyondLoopback({ listen, network, firehose, publicUrl, labelerUrl }: Config): Contradiction[] {
+function beyondLoopback(config: Config): Contradiction[] {
+  const { network, firehose, publicUrl, labelerUrl } = config;
   const places: [path: (string | number)[], host: string][] = [
-    ...Object.entries(listen).map(([key, { host }]): [string[], string] => [['listen', key], host]),
+    ...usedListeners(config).map(([key, { host }]): [string[], string] => [['listen', key], host]),
     ...network.resolvers.map(({ host }, i): [(string | number)[], string] => [
       ['network', 'resolvers', i],
       host,
@@ -279,25 +277,26 @@ function publicOperatorPages({ listen }: Config): Contradiction[] {
 }
 
 /** Two listeners on one TCP port: the second would find it taken, by ourselves. */
-function sharedPorts({ listen, roles }: Config): Contradiction[] {
-  const relay = roles.includes('relay');
-  const usedBy = {
-    web: true,
-    inbound: roles.includes('inbound'),
-    dns: roles.includes('dns'),
-    metrics: true,
-    operator: relay,
-  };
-  const used = Object.entries(listen).filter(
-    ([key, address]) =>
-      address && ({ ...usedBy, submission: relay, submissions: relay } as Record<string, boolean>)[key],
-  );
+function sharedPorts(config: Config): Contradiction[] {
+  const used = usedListeners(config);
   return used.flatMap(([key, { host, port }], i) => {
     const other = used.slice(0, i).find(([, before]) => before.host === host && before.port === port);
     if (!other) return [];
     const wrong = `"listen.${key}": ${host}:${port} is also "listen.${other[0]}"`;
     return [[['listen', key], wrong, 'Give each its own port.'] as Contradiction];
   });
+}
+
+/** Those that the roles open; the others may say what they like. */
+function usedListeners({ listen, roles }: Config): [key: string, address: HostPort][] {
+  const relay = roles.includes('relay');
+  const isUsed: Record<string, boolean> = {
+    ...{ web: true, metrics: true },
+    ...{ submission: relay, submissions: relay, operator: relay },
+    inbound: roles.includes('inbound'),
+    dns: roles.includes('dns'),
+  };
+  return Object.entries(listen).filter(([key, address]) => address && isUsed[key]);
 }
 
 // RFC 1918, RFC 6598 (carriers, and many VPNs), RFC 3927, RFC 4193, RFC 4291 §2.5.6.

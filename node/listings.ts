@@ -4,7 +4,7 @@
  * Belongs to node.ts, which loads it where the role is and says when each part starts.
  */
 import { join } from 'node:path';
-import { AppView } from '../appview/appview.ts';
+import { AppView, type AppViewOptions } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import type { Identities } from '../appview/identity/did.ts';
@@ -12,18 +12,27 @@ import type { LabelSource } from '../appview/labels/source.ts';
 import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Listing } from '../dnsbl/listing.ts';
 import type { Composing } from './composing.ts';
+import type { Config } from './config.ts';
+import type { PeerBook } from './cooperative/peer-book.ts';
+import { isRead, rootsOf } from './cooperative/peers.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
 import { named } from './listening.ts';
-import type { Membership } from './state.ts';
 import type { Xrpc } from './web/xrpc.ts';
 
 /** @param o.issued our own labels, where we issue any */
 export async function openAppView(
   { config, stops, log, count, now }: Composing,
-  o: { identities: Identities; rules: AddressRules; xrpc: Xrpc; issued: IssuedLabels | undefined },
+  o: {
+    identities: Identities;
+    rules: AddressRules;
+    xrpc: Xrpc;
+    issued: IssuedLabels | undefined;
+    book: PeerBook;
+  },
 ): Promise<AppView> {
-  const { did, domain, publicUrl, stateDir, firehose, peers, listing } = config;
+  const { did, domain, publicUrl, stateDir, firehose, listing } = config;
+  const peers = o.book.all();
   const appviewDb = openDatabase(join(stateDir, 'appview.db'), appviewMigrations, { synchronous: 'NORMAL' });
   stops.store('appview.db', () => appviewDb.close());
   const ledgerDb = openDatabase(join(stateDir, 'ledger.db'), ledgerMigrations, { synchronous: 'FULL' });
@@ -33,18 +42,23 @@ export async function openAppView(
     : [];
   const appview = new AppView({
     ...{ appviewDb, ledgerDb, did, publicUrl, identities: o.identities, firehose, rules: o.rules },
-    // Whom we censure we do not even read; what others say is stored, and counted by its stance.
-    follow: [
-      ...own,
-      ...peers.filter(({ stance }) => stance !== 'censure').map((peer) => ({ did: peer.did })),
-    ],
-    roots: peers.filter(({ stance }) => stance === 'guarantee').map((peer) => peer.did),
+    follow: [...own, ...peers.filter(isRead).map(({ did }) => ({ did }))],
+    roots: rootsOf(peers),
     // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
     policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
+    ...limitsOf(config),
     ...{ log, count, now },
   });
   appview.register(await o.xrpc.open());
   return appview;
+}
+
+function limitsOf({ peerLimits }: Config): Pick<AppViewOptions, 'labelLimits' | 'keyWaitMs'> {
+  const { labelsPerSecond, labelsPerDay, maxLag, maxLabels, keyWait } = peerLimits;
+  return {
+    labelLimits: { labelsPerSecond, labelsPerDay, maxLagMs: maxLag, maxStored: maxLabels },
+    keyWaitMs: keyWait,
+  };
 }
 
 export async function startDns(
@@ -72,15 +86,4 @@ export async function startDns(
   await named('listen.dns', listen, server.start());
   stops.listener('dns', () => server.stop());
   stops.work('zone', unfollow);
-}
-
-export function startAppView({ stops }: Composing, appview: AppView, { members }: Membership): void {
-  // Our own members' records are asked for by name: a new index has only what the firehose still holds.
-  for (const { did, domains } of members.list()) {
-    if (appview.attestations.hidden(did)) continue;
-    const indexed = new Set(appview.attestations.of(did).map(({ rkey }) => rkey));
-    for (const { name } of domains) if (!indexed.has(name)) appview.recheck(did, name);
-  }
-  appview.start();
-  stops.work('appview', () => appview.stop());
 }

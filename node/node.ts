@@ -4,7 +4,8 @@
  * One method builds one part from what it needs, by name; only what builds a role is handed the surroundings of
  * all. What starts says how it stops: first all listeners close, then the work in flight ends, then the databases
  * close (stopping.ts). Which parts there are is the configuration's `roles`, and what builds a role is loaded where
- * it is wanted: mail.ts, operator/operator.ts, labels.ts, listings.ts. A relay alone is 18 MB smaller for it.
+ * it is wanted: mail.ts, operator/operator.ts, labels.ts, attestations.ts, listings.ts. A relay alone is 18 MB
+ * smaller for it.
  */
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -12,14 +13,22 @@ import type { AppView } from '../appview/appview.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
+import type { Attested, openFeed } from './attestations.ts';
 import type { Config, Role } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { didDocument } from './cooperative/did-document.ts';
+import { readLabelKey } from './cooperative/label-key.ts';
+import type { PeerBook } from './cooperative/peer-book.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
 import type { openAppView } from './listings.ts';
+import type { Mail } from './mail.ts';
 import { Metrics } from './metrics.ts';
+import { ControlSocket } from './operator/control.ts';
+import { openPeers, peerBook } from './peers.ts';
+import type { startRepo } from './repo.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
+import type { openReputation, Reputation } from './signals.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
 import { closeHttp, createHttp } from './web/http.ts';
@@ -67,23 +76,52 @@ export class Node {
       validates: this.#config.network.resolversValidate,
     });
     const rules = this.#rules(resolver);
-    const xrpc = this.#xrpc(state);
+    const book = peerBook(this.#config, state, this.#now);
+    const control = new ControlSocket({ stateDir: this.#config.stateDir, log: this.#log });
+    const xrpc = this.#xrpc(state, book);
     const identities = this.#identities(state, rules);
     const issued = this.#has('labeler') ? await this.#issuedLabels(state, xrpc) : undefined;
     const appview = this.#has('appview')
-      ? await this.#appview({ identities, rules, xrpc, issued })
+      ? await this.#appview({ identities, rules, xrpc, issued, book })
       : undefined;
-    const http = await this.#http(state, xrpc, appview);
+    const attested = appview ?? (issued && (await this.#feed({ identities, rules })));
+    const http = await this.#http(state, xrpc, book, appview);
 
+    let mail: Mail | undefined;
     if (this.#has('relay') || this.#has('inbound')) {
       const certificate = await this.#certificate();
-      if (this.#has('relay')) await this.#mail(state, resolver, rules, http, certificate);
+      if (this.#has('relay')) mail = await this.#mail(state, { resolver, rules, http, certificate, control });
       if (this.#has('inbound')) await this.#inbound(certificate);
     }
+    const reputation =
+      issued && attested
+        ? await this.#reputation({
+            state,
+            book,
+            identities,
+            rules,
+            xrpc,
+            issued,
+            appview,
+            mail,
+            attestations: attested.attestations,
+          })
+        : undefined;
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
-    if (appview) await this.#listings(appview, state);
-    if (appview && issued) await this.#labeler(state, issued, appview, { identities, resolver });
+    if (appview && this.#has('dns')) await this.#dns(appview);
+    if (attested) await this.#read(attested, state);
+    if (attested && issued) {
+      await this.#labeler(state, issued, attested, { identities, resolver, record: mail?.record });
+    }
+    await reputation?.start();
+    if (this.#config.did.startsWith('did:plc:')) await this.#repo({ state, book, fetch: identities.fetch });
+    const peers = openPeers(this.#config, {
+      ...{ book, identities, resolver, now: this.#now, appview, record: mail?.record },
+      ...(reputation && { releaseSignals: reputation.release }),
+    });
+    if (reputation) await this.#publishing(control, reputation);
+    await this.#controls(control, peers, state, issued);
     await this.#serveMetrics();
   }
 
@@ -117,12 +155,13 @@ export class Node {
   }
 
   /** With the one method of every node. */
-  #xrpc({ keys }: Membership): Xrpc {
+  #xrpc({ keys }: Membership, book: PeerBook): Xrpc {
     return new Xrpc({
       addMethods: async (server) => {
         const { registerDeclaration } = await import('./cooperative/xrpc.ts');
         const { declarer } = await import('./cooperative/declarer.ts');
-        registerDeclaration(server, declarer({ config: this.#config, key: keys.label, now: this.#now }));
+        const declaring = { config: this.#config, book, key: () => keys.label, now: this.#now };
+        registerDeclaration(server, declarer(declaring));
       },
       log: this.#log,
     });
@@ -138,19 +177,25 @@ export class Node {
     return openAppView(this.#surroundings(), o);
   }
 
-  async #http({ keys }: Membership, xrpc: Xrpc, appview: AppView | undefined): Promise<FastifyInstance> {
-    const { did, labelerUrl, name, domain, peers, dns } = this.#config;
+  async #http(
+    { keys }: Membership,
+    xrpc: Xrpc,
+    book: PeerBook,
+    appview: AppView | undefined,
+  ): Promise<FastifyInstance> {
+    const { did, labelerUrl, name, domain, dns } = this.#config;
     const { proxies } = this.#config.http;
     const http = createHttp({ xrpc, maxSubscribers, proxies, log: this.#log, count: this.#metrics.count });
     // Also without the role `web`: pages behind mailed links stand here.
     registerStyle(http);
-    const document = didDocument({ did, labelKey: keys.label.did(), labelerUrl });
-    http.get('/.well-known/did.json', () => document);
+    // A did:plc's document is at the directory.
+    if (did.startsWith('did:web:'))
+      http.get('/.well-known/did.json', () => didDocument({ did, labelKey: keys.label.did(), labelerUrl }));
     if (this.#has('web')) {
       const { registerPages } = await import('./web/pages.ts');
       registerPages(http, {
         cooperative: { name, did, poolDomain: domain, ...(dns && { apex: dns.apex }) },
-        peers: () => peers,
+        peers: () => book.all(),
         explain: (wanted) => appview?.listings.get(wanted),
       });
     }
@@ -163,33 +208,90 @@ export class Node {
     this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  async #listings(appview: AppView, state: Membership): Promise<void> {
-    const { startAppView, startDns } = await import('./listings.ts');
-    if (this.#has('dns')) await startDns(this.#surroundings(), appview);
-    startAppView(this.#surroundings(), appview, state);
+  async #dns(appview: AppView): Promise<void> {
+    const { startDns } = await import('./listings.ts');
+    await startDns(this.#surroundings(), appview);
+  }
+
+  async #feed(o: Parameters<typeof openFeed>[1]): Promise<Attested> {
+    const { openFeed } = await import('./attestations.ts');
+    return openFeed(this.#surroundings(), o);
+  }
+
+  async #read(attested: Attested, state: Membership): Promise<void> {
+    const { startReading } = await import('./attestations.ts');
+    startReading(this.#surroundings(), this.#has('appview') ? 'appview' : 'attestations', attested, state);
+  }
+
+  async #repo(o: Parameters<typeof startRepo>[1]): Promise<void> {
+    const { startRepo } = await import('./repo.ts');
+    startRepo(this.#surroundings(), o);
   }
 
   async #labeler(
     state: Membership,
     issued: IssuedLabels,
-    appview: AppView,
-    o: { identities: Identities; resolver: Resolver },
+    attested: Attested,
+    o: { identities: Identities; resolver: Resolver; record: Mail['record'] | undefined },
   ): Promise<void> {
     const { startLabeler } = await import('./labels.ts');
-    startLabeler({ ...this.#surroundings(), state }, issued, appview, o);
+    startLabeler({ ...this.#surroundings(), state }, issued, attested, o);
   }
 
   async #mail(
     state: Membership,
-    resolver: DnsResolver,
-    rules: AddressRules,
-    http: FastifyInstance,
-    certificate: CertificateWatch,
-  ): Promise<void> {
+    o: {
+      resolver: DnsResolver;
+      rules: AddressRules;
+      http: FastifyInstance;
+      certificate: CertificateWatch;
+      control: ControlSocket;
+    },
+  ): Promise<Mail> {
     const { startMail } = await import('./mail.ts');
     const { startOperator } = await import('./operator/operator.ts');
     const around = { ...this.#surroundings(), state };
-    await startOperator(around, await startMail({ ...around, resolver, rules, http, certificate }));
+    const { signalOutbox } = await import('./reputation/outbox.ts');
+    // What peers are told is signed where the labeler is.
+    const projections = this.#has('labeler') ? [signalOutbox(state.db)] : [];
+    const mail = await startMail({ ...around, ...o, projections });
+    await startOperator({ ...around, control: o.control }, mail);
+    return mail;
+  }
+
+  async #reputation(o: Parameters<typeof openReputation>[1]): Promise<Reputation> {
+    const { openReputation } = await import('./signals.ts');
+    return openReputation(this.#surroundings(), o);
+  }
+
+  async #publishing(control: ControlSocket, { published }: Reputation): Promise<void> {
+    const { reputationApi } = await import('./reputation/api.ts');
+    await control.app.register(reputationApi(published));
+  }
+
+  /** Last of all: a command finds everything running. */
+  async #controls(
+    control: ControlSocket,
+    peers: ReturnType<typeof openPeers>,
+    state: Membership,
+    issued: IssuedLabels | undefined,
+  ): Promise<void> {
+    const { peersApi } = await import('./cooperative/peers-api.ts');
+    await control.app.register(peersApi(peers));
+    control.app.post('/label-key/read', () => this.#readLabelKey(state, issued));
+    await control.start();
+    this.#stops.listener('control', () => control.stop());
+  }
+
+  /** A command changed it: from now on it signs, and our did:web names it. */
+  async #readLabelKey({ keys }: Membership, issued: IssuedLabels | undefined): Promise<{ labelKey: string }> {
+    const label = await readLabelKey(keysDir(this.#config));
+    if (label.did() !== keys.label.did()) {
+      keys.label = label;
+      issued?.useKey(label);
+      this.#log.info({ labelKey: label.did() }, 'another label key signs');
+    }
+    return { labelKey: label.did() };
   }
 
   async #inbound(certificate: CertificateWatch): Promise<void> {

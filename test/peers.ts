@@ -28,6 +28,8 @@ const peers = {
     probe: ['sh', '-c', "echo '#include <openssl/ssl.h>' | cc -E -"],
     debian: 'gcc libc6-dev libssl-dev',
   },
+  nsd: { probe: ['/usr/sbin/nsd', '-v'], debian: 'nsd' },
+  unbound: { probe: ['/usr/sbin/unbound', '-V'], debian: 'unbound' },
   strace: { probe: ['strace', '-V'], debian: 'strace' },
 } satisfies Record<string, Peer>;
 

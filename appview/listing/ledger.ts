@@ -5,7 +5,8 @@
  * the AppView: a rebuild replays old labels, and what is older than the chain's newest label is then
  * known as history and changes nothing. ledger.db is in the backup and is never rebuilt.
  *
- * A chain is broken by a negation, or by an exp that passed before the next label was made.
+ * A chain is broken by a negation, by an exp that passed before the next label was made, or when the issuer
+ * serves the label no more.
  */
 import { attestedDomain } from '../attestation-uri.ts';
 import { type Database, transaction } from '../database.ts';
@@ -48,10 +49,19 @@ export class Ledger {
     });
   }
 
+  /**
+   * Forgets the labels of an issuer that is followed no more, at most `limit` in one commit.
+   *
+   * @returns whether some are left
+   */
+  forget(src: string, limit: number): boolean {
+    return this.#sql.forgetIssuer.run(src, limit).changes === limit;
+  }
+
   #observe(stored: StoredLabel): void {
     const known = this.#row(stored.label);
     if (known && stored.orderedAt < known.latest_at) return;
-    if (stored.label.neg) this.#sql.forget.run(...key(stored.label));
+    if (stored.label.neg || stored.goneAt !== undefined) this.#sql.forget.run(...key(stored.label));
     else this.#put(stored, known && !endedBefore(known, stored) ? known.at : stored.receivedAt);
   }
 
@@ -81,6 +91,9 @@ function prepare(db: Database.Database) {
     put: db.prepare(
       `INSERT OR REPLACE INTO first_sight (src, uri, val, at, latest_at, expires_at)
        VALUES (?, ?, ?, ?, ?, ?)`,
+    ),
+    forgetIssuer: db.prepare(
+      'DELETE FROM first_sight WHERE rowid IN (SELECT rowid FROM first_sight WHERE src = ? LIMIT ?)',
     ),
     forget: db.prepare('DELETE FROM first_sight WHERE src = ? AND uri = ? AND val = ?'),
   };

@@ -2,7 +2,7 @@
  * The control socket: how commands speak to the node that runs.
  *
  * Promise: only the user that runs the node, and root, can connect (`state/control.sock`, mode 0600; its folder
- * has 0700). A socket that a crash left behind is replaced; the spool's lock already keeps a second node out.
+ * has 0700). A socket that a crash left behind is replaced; a second node finds its ports taken before it comes here.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
@@ -61,7 +61,7 @@ export class ControlError extends Error {
 /**
  * One request to the running node.
  *
- * @throws ControlError; Error when no node runs with this state folder, or this user may not speak to it
+ * @throws ControlError; NoNodeRuns with this state folder; Error when this user may not speak to it
  */
 export async function callNode(stateDir: string, method: 'GET' | 'POST', path: string, body?: unknown) {
   const { status, text } = await exchange(controlPath(stateDir), method, path, body);
@@ -84,9 +84,14 @@ function exchange(socketPath: string, method: string, path: string, body?: unkno
   });
 }
 
+/** Nobody listens there. */
+export class NoNodeRuns extends Error {
+  override name = 'NoNodeRuns';
+}
+
 function explained(error: NodeJS.ErrnoException, path: string): Error {
   if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')
-    return new Error(`no node runs with this state folder (${path}). Start it with \`atmos start\`.`);
+    return new NoNodeRuns(`no node runs with this state folder (${path}). Start it with \`atmos start\`.`);
   if (error.code === 'EACCES') return new Error(`this user may not speak to the node (${path}).`);
   return error;
 }

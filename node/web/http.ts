@@ -10,9 +10,7 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
 import { withoutSchemas } from '../http/without-schemas.ts';
-import type { Xrpc } from './xrpc.ts';
-
-const xrpcPath = '/xrpc/';
+import { type Xrpc, xrpcPath } from './xrpc.ts';
 
 export type HttpOptions = {
   xrpc: Xrpc;

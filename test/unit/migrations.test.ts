@@ -13,7 +13,7 @@ import { temporaryFolder } from './spool-fixtures.ts';
 const landed = {
   node: ['d15716ef', 'b300290e', '7c2e6ddb', '4bf708a8', '8439bf05', '74c86a11', 'df4ad9b0', 'eec48601'],
   spool: ['3273bc2e', '3fd26c43'],
-  appview: ['1784f87a', '99410912'],
+  appview: ['1784f87a', '99410912', '8bb5bb2d'],
   ledger: ['970e0b25', 'b056947d'],
 };
 const all = {

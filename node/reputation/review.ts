@@ -1,0 +1,82 @@
+/**
+ * Held for review: who is suspended at a peer's and enrols here waits until a person has looked.
+ *
+ * Promise: the enrolment, the hold, the events that name the signals and the notice to the operator are one commit,
+ * whichever process enrols. The member reads that it is held for review, and not whose signal that is. A signal
+ * that was here already when a person last decided about the member does not hold it again.
+ */
+import type { Database } from '../../appview/database.ts';
+import type { Projection } from '../enforcement/event-store.ts';
+import { EventStore } from '../enforcement/event-store.ts';
+import { outboxes } from '../enforcement/events.ts';
+import { type Finding, type FindingsOf, isSuspension } from './findings.ts';
+import { peerSignalActor } from './outbox.ts';
+import { peerSignal } from './telling.ts';
+
+export const heldForReview = 'Held for review.';
+
+/** Milder than a hold. */
+const milder = new Set(['active', 'throttled', 'probation']);
+
+export type EnrolmentReviewOptions = {
+  /** node.db. */
+  db: Database.Database;
+  findingsOf: FindingsOf;
+  /** In the commit: the operator's notices. */
+  projections: readonly Projection[];
+  now: () => number;
+};
+
+export class EnrolmentReview {
+  readonly #o: EnrolmentReviewOptions;
+  readonly #store: EventStore;
+  readonly #standing: Database.Statement;
+  readonly #hold: Database.Statement;
+
+  constructor(options: EnrolmentReviewOptions) {
+    const { db, projections, now } = options;
+    this.#o = options;
+    this.#store = new EventStore({ db, projections, now });
+    this.#standing = db.prepare(
+      'SELECT state, state_until AS until, person_at AS personAt FROM member WHERE did = ?',
+    );
+    this.#hold = db.prepare(
+      `UPDATE member SET state = 'held', state_reason = ?, state_until = NULL, state_by = 'automatic', state_at = ?
+       WHERE did = ?`,
+    );
+  }
+
+  /** Why this enrolment waits; empty: it does not. @param domains those that are new */
+  reasons(did: string, domains: readonly string[]): Finding[] {
+    const { personAt } = (this.#standing.get(did) ?? { personAt: null }) as { personAt: number | null };
+    return this.#o
+      .findingsOf(did, domains)
+      .filter((one) => isSuspension(one) && (personAt === null || one.receivedAt > personAt));
+  }
+
+  /**
+   * Enrols and holds, in one commit.
+   *
+   * @param enrol inserts the rows; what it throws undoes everything
+   */
+  hold(did: string, reasons: readonly Finding[], enrol: () => void): void {
+    const at = this.#o.now();
+    const from = this.#from(did);
+    const detail = { act: 'standing', state: 'held', from, reason: heldForReview, until: null };
+    const held = {
+      type: 'staff_act',
+      did,
+      detail: { ...detail, by: 'automatic', actor: peerSignalActor },
+    } as const;
+    const told = reasons.map((finding) => peerSignal(did, finding, true));
+    this.#store.record(outboxes.node, milder.has(from) ? [...told, held] : told, () => {
+      enrol();
+      if (milder.has(from)) this.#hold.run(heldForReview, at, did);
+    });
+  }
+
+  #from(did: string): string {
+    const row = this.#standing.get(did) as { state: string; until: number | null } | undefined;
+    return !row || (row.until !== null && row.until <= this.#o.now()) ? 'active' : row.state;
+  }
+}
