@@ -15,12 +15,17 @@ import type { Composing } from './composing.ts';
 import type { Config } from './config.ts';
 import type { PeerBook } from './cooperative/peer-book.ts';
 import { isRead, rootsOf } from './cooperative/peers.ts';
+import type { Notice } from './enforcement/operator-notices.ts';
+import { labelAlerts } from './label-alerts.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
 import { named } from './listening.ts';
 import type { Xrpc } from './web/xrpc.ts';
 
-/** @param o.issued our own labels, where we issue any */
+/**
+ * @param o.issued our own labels, where we issue any
+ * @param o.tell the operator
+ */
 export async function openAppView(
   { config, stops, log, count, now }: Composing,
   o: {
@@ -29,6 +34,7 @@ export async function openAppView(
     xrpc: Xrpc;
     issued: IssuedLabels | undefined;
     book: PeerBook;
+    tell: (notice: Notice) => void;
   },
 ): Promise<AppView> {
   const { did, domain, publicUrl, stateDir, firehose, listing } = config;
@@ -47,6 +53,7 @@ export async function openAppView(
     // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
     policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
     ...limitsOf(config),
+    labelAlerts: labelAlerts(o.tell),
     ...{ log, count, now },
   });
   appview.register(await o.xrpc.open());

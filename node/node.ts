@@ -19,6 +19,7 @@ import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/cer
 import { didDocument } from './cooperative/did-document.ts';
 import { readLabelKey } from './cooperative/label-key.ts';
 import type { PeerBook } from './cooperative/peer-book.ts';
+import type { Notice } from './enforcement/operator-notices.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
 import type { openAppView } from './listings.ts';
@@ -81,13 +82,16 @@ export class Node {
     const xrpc = this.#xrpc(state, book);
     const identities = this.#identities(state, rules);
     const issued = this.#has('labeler') ? await this.#issuedLabels(state, xrpc) : undefined;
+    let mail: Mail | undefined;
+    // Mailed where mail is relayed; elsewhere the log is all there is.
+    const tell = (notice: Notice) =>
+      mail ? mail.raise(notice) : this.#log.error(notice, 'for the operator');
     const appview = this.#has('appview')
-      ? await this.#appview({ identities, rules, xrpc, issued, book })
+      ? await this.#appview({ identities, rules, xrpc, issued, book, tell })
       : undefined;
     const attested = appview ?? (issued && (await this.#feed({ identities, rules })));
     const http = await this.#http(state, xrpc, book, appview);
 
-    let mail: Mail | undefined;
     if (this.#has('relay') || this.#has('inbound')) {
       const certificate = await this.#certificate();
       if (this.#has('relay')) mail = await this.#mail(state, { resolver, rules, http, certificate, control });
@@ -118,7 +122,7 @@ export class Node {
     if (this.#config.did.startsWith('did:plc:')) await this.#repo({ state, book, fetch: identities.fetch });
     const peers = openPeers(this.#config, {
       ...{ book, identities, resolver, now: this.#now, appview, record: mail?.record },
-      ...(reputation && { releaseSignals: reputation.release }),
+      ...(reputation && { privateChannels: reputation.channels }),
     });
     if (reputation) await this.#publishing(control, reputation);
     await this.#controls(control, peers, state, issued);

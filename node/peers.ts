@@ -5,12 +5,23 @@
  */
 import type { AppView, PeerStatus } from '../appview/appview.ts';
 import type { Identities } from '../appview/identity/did.ts';
+import type { SignalPeer } from '../appview/listing/signals.ts';
 import type { Config } from './config.ts';
 import { PeerBook } from './cooperative/peer-book.ts';
 import { type Following, Peers, type PeersOptions } from './cooperative/peers.ts';
 import type { RecordEvents } from './enforcement/event-log.ts';
 import type { Resolver } from './resolver.ts';
 import type { Membership } from './state.ts';
+
+/** What is known of the streams of one peer. */
+export type ReadPeer = PeerStatus & { privateChannel?: SignalPeer };
+
+export type PrivateChannels = {
+  /** Undefined where it is not read. */
+  status(did: string): SignalPeer | undefined;
+  /** @returns false where nothing is quarantined */
+  release(did: string): boolean;
+};
 
 export function peerBook(config: Config, { db }: Membership, now: () => number): PeerBook {
   return new PeerBook({ db, configured: config.peers, now });
@@ -28,33 +39,37 @@ export function openPeers(
     resolver: Resolver;
     now: () => number;
     appview?: AppView;
-    /** Ends the quarantine of a peer's private channel. */
-    releaseSignals?: (did: string) => boolean;
+    /** Of those that we guarantee or endorse. */
+    privateChannels?: PrivateChannels;
     record?: RecordEvents;
   },
-): Peers<PeerStatus> {
-  const { book, identities, resolver, now, appview, record, releaseSignals = () => false } = o;
+): Peers<ReadPeer> {
+  const { book, identities, resolver, now, appview, record, privateChannels } = o;
   const own = { did: config.did, poolDomain: config.domain };
   return new Peers({
     ...{ book, own, identities, resolver, now },
-    ...(appview && { following: following(appview, releaseSignals) }),
+    ...(appview && { following: following(appview, privateChannels) }),
     ...(record && { record: staffActs(config.did, record) }),
   });
 }
 
 /** One release ends both: of the labels' stream and of the private channel. */
-function following(appview: AppView, releaseSignals: (did: string) => boolean): Following<PeerStatus> {
+function following(appview: AppView, channels: PrivateChannels | undefined): Following<ReadPeer> {
   return {
     follow: (did) => appview.follow(did),
     unfollow: (did) => appview.unfollow(did),
     setRoots: (dids) => appview.setRoots(dids),
-    peerStatus: (did) => appview.peerStatus(did),
+    peerStatus: (did) => {
+      const status = appview.peerStatus(did);
+      const privateChannel = channels?.status(did);
+      return status && { ...status, ...(privateChannel && { privateChannel }) };
+    },
     trustPeerKey: (did) => appview.trustPeerKey(did),
-    releasePeer: (did) => [appview.releasePeer(did), releaseSignals(did)].includes(true),
+    releasePeer: (did) => [appview.releasePeer(did), channels?.release(did)].includes(true),
   };
 }
 
-function staffActs(did: string, record: RecordEvents): PeersOptions<PeerStatus>['record'] {
+function staffActs(did: string, record: RecordEvents): PeersOptions<ReadPeer>['record'] {
   return ({ by: actor, ...act }, change) =>
     record({ type: 'staff_act', did, detail: { ...act, by: 'person', actor } }, change);
 }

@@ -19,9 +19,10 @@ import type { IssuedLabels } from './labeler/issued-labels.ts';
 import type { AttestationIndex } from './labeler/labeler.ts';
 import { recordAlone } from './labels.ts';
 import type { Mail } from './mail.ts';
+import type { PrivateChannels } from './peers.ts';
 import { IssuedSignals } from './reputation/issued-signals.ts';
 import { PublishedSuspensions } from './reputation/published-suspensions.ts';
-import { SignalReader } from './reputation/reader.ts';
+import { SignalReader, type SignalReaderOptions } from './reputation/reader.ts';
 import { Callers } from './reputation/service-token.ts';
 import { telling } from './reputation/telling.ts';
 import { XrpcChannel } from './reputation/xrpc-channel.ts';
@@ -46,8 +47,7 @@ export type Reputation = {
   /** Reads the channels of peers from now on. */
   start(): Promise<void>;
   published: PublishedSuspensions;
-  /** @returns false where no channel of this peer is quarantined */
-  release(peer: string): boolean;
+  channels: PrivateChannels;
 };
 
 /** Served from now on to peers whom we guarantee or endorse. */
@@ -69,23 +69,12 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
     isHeard: (src) => isServed(book, src),
     attestationsOf: (did) => o.attestations.of(did).map(({ rkey }) => rkey),
   });
-  const reader = new SignalReader({
-    ...{ channel, signals, log, count, now, onStored: tell },
-    keyOf: (peer) => keyOf(o, peer),
-    forgetKey: (peer) => o.identities.forget(peer),
-    vouchedBy: (peer) => o.appview?.vouchedBy(peer) ?? 0,
-    onQuarantine: (peer, reason) => mail?.raise(quarantineNotice(peer, reason)),
-  });
-  const follow = () =>
-    reader.follow(
-      book
-        .all()
-        .filter(isTrusted)
-        .map(({ did }) => did),
-    );
+  const reader = readerOf(o, { channel, signals, onStored: tell });
+  const follow = () => reader.follow(book.all().flatMap((peer) => (isTrusted(peer) ? peer.did : [])));
   // After the commit of the act, which another part of it may still undo.
   const unfollow = book.onChange(() => setImmediate(follow));
   mail?.onEvents((events) => {
+    if (!events.some(({ type }) => type === 'staff_act')) return;
     void issuedLog.publishDue();
     published.examine(events);
   });
@@ -95,7 +84,10 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
   });
   return {
     published,
-    release: (peer) => reader.release(peer),
+    channels: {
+      release: (peer) => reader.release(peer),
+      status: (peer) => (isServed(book, peer) ? signals.peer(peer) : undefined),
+    },
     start: async () => {
       issuedLog.start();
       await published.start();
@@ -103,6 +95,20 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
       follow();
     },
   };
+}
+
+function readerOf(
+  o: Composing & Parts,
+  parts: Pick<SignalReaderOptions, 'channel' | 'signals' | 'onStored'>,
+): SignalReader {
+  const { identities, appview, mail, log, count, now } = o;
+  return new SignalReader({
+    ...{ ...parts, log, count, now },
+    keyOf: (peer) => keyOf(o, peer),
+    forgetKey: (peer) => identities.forget(peer),
+    vouchedBy: (peer) => appview?.vouchedBy(peer) ?? 0,
+    onQuarantine: (peer, reason) => mail?.raise(quarantineNotice(peer, reason)),
+  });
 }
 
 function channelOf(o: Composing & Parts): XrpcChannel {

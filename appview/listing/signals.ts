@@ -38,6 +38,9 @@ type PeerRow = {
   released_at: number | null;
 };
 
+/** What is over is remembered for so long, as far as there is place. */
+const keptMs = 30 * 86_400_000;
+
 export class Signals {
   readonly #db: Database.Database;
   readonly #now: () => number;
@@ -66,7 +69,7 @@ export class Signals {
     return transaction(this.#db, () => {
       if (seq <= (this.peer(src).cursor ?? 0)) return 0;
       this.#sql.moveCursor.run(src, seq);
-      let room = o.maxStored - (this.#sql.stored.get(src) as { n: number }).n;
+      let room = this.#room(src, o.maxStored);
       let refused = 0;
       for (const signal of signals) {
         const { uri, val } = signal.label;
@@ -146,6 +149,14 @@ export class Signals {
     this.#sql.put.run(src, uri, val, ...subject, neg ? 1 : 0, ...times, Buffer.from(encodeSignal(signal)));
   }
 
+  /** Where it is full, what has been over for long makes place. */
+  #room(src: string, maxStored: number): number {
+    const room = () => maxStored - (this.#sql.stored.get(src) as { n: number }).n;
+    if (room() > 0) return room();
+    this.#sql.dropOld.run(src, this.#now(), this.#now() - keptMs);
+    return room();
+  }
+
   /** A cts ahead of our clock buys no precedence over what comes later. */
   #madeAt({ label: { cts } }: Signal): number {
     return Math.min(Date.parse(cts), this.#now());
@@ -211,6 +222,9 @@ function prepare(db: Database.Database) {
        WHERE told = 0 AND ${inForce} ORDER BY received_at LIMIT ?`,
     ),
     told: db.prepare('UPDATE signal SET told = 1 WHERE src = ? AND uri = ? AND val = ? AND made_at <= ?'),
+    dropOld: db.prepare(
+      `DELETE FROM signal WHERE src = ? AND (neg = 1 OR expires_at <= ?) AND received_at < ?`,
+    ),
     dropSignals: db.prepare('DELETE FROM signal WHERE src = ?'),
     dropPeer: db.prepare('DELETE FROM signal_peer WHERE src = ?'),
     sources: db.prepare('SELECT src FROM signal UNION SELECT src FROM signal_peer'),

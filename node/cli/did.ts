@@ -9,7 +9,7 @@ import type { AtpAgent } from '@atproto/api';
 import { applyEdits, modify, parse } from 'jsonc-parser';
 import { type Config, readConfig } from '../config.ts';
 import {
-  agentOf,
+  accountDid,
   type Login,
   PdsRefused,
   said,
@@ -117,20 +117,28 @@ class PlcSetUp {
   async #keepAppPassword(): Promise<boolean> {
     const { did, request, config } = this.#o;
     if (!request.records) return false;
-    if (await this.#isKept()) return true;
+    const pds = await this.#pds();
+    if (await this.#isKept(pds)) return true;
     const agent = await this.#signIn();
     const name = `atmos ${new URL(config.publicUrl).host}`.slice(0, 32);
     const { server } = agent.com.atproto;
     await said(() => server.revokeAppPassword({ name }));
     const { data } = await said(() => server.createAppPassword({ name }));
-    this.#accounts.keep({ did, pds: request.pds, appPassword: data.password });
+    this.#accounts.keep({ did, pds, appPassword: data.password });
     return true;
   }
 
-  async #isKept(): Promise<boolean> {
+  /** Where the repo is: one may also sign in elsewhere, at an entryway to many. */
+  async #pds(): Promise<string> {
     const { did, request, network } = this.#o;
+    const { pds } = await network.identities.resolve(did);
+    return pds ?? request.pds;
+  }
+
+  async #isKept(pds: string): Promise<boolean> {
+    const { did, network } = this.#o;
     const kept = this.#accounts.get(did);
-    if (kept?.pds !== request.pds) return false;
+    if (kept?.pds !== pds) return false;
     try {
       const login = { identifier: did, password: kept.appPassword };
       return await whileSignedIn(kept.pds, login, network.fetch, async () => true);
@@ -159,15 +167,9 @@ class PlcSetUp {
 }
 
 async function didOf({ account, pds }: PlcRequest, { fetch }: Network): Promise<string> {
-  const did = account.startsWith('did:') ? account : await resolved(account, await agentOf(pds, fetch));
+  const did = await accountDid(account, pds, fetch);
   if (!did.startsWith('did:plc:')) throw new Error(`${account} is ${did}, and not a did:plc`);
   return did;
-}
-
-async function resolved(account: string, agent: AtpAgent): Promise<string> {
-  const handle = account.replace(/^@/, '');
-  const { data } = await said(() => agent.com.atproto.identity.resolveHandle({ handle }));
-  return data.did;
 }
 
 /** Labels carry the DID of who issued them: under another one they would be nobody's. */

@@ -5,7 +5,7 @@
  * and forgotten. Which cooperative publishes them is a matter of who holds the domain in their names.
  */
 import { readConfig } from '../config.ts';
-import { agentOf, said, whileSignedIn } from '../cooperative/agent.ts';
+import { accountDid, agentOf, whileSignedIn } from '../cooperative/agent.ts';
 import { type LexiconTxt, lexiconNames, lexiconRecords, lookedUp } from '../cooperative/lexicon-records.ts';
 import { RepoAccounts } from '../cooperative/repo-account.ts';
 import { applyWrites, missingWrites } from '../cooperative/repo-records.ts';
@@ -48,10 +48,9 @@ async function own(configFile: string): Promise<Repo> {
   }
 }
 
-async function named({ pds, account, password }: GivenRepo, { fetch }: Network): Promise<Repo> {
-  if (account.startsWith('did:')) return { did: account, pds, password };
-  const agent = await agentOf(pds, fetch);
-  const handle = account.replace(/^@/, '');
-  const { data } = await said(() => agent.com.atproto.identity.resolveHandle({ handle }));
-  return { did: data.did, pds, password };
+async function named({ pds, account, password }: GivenRepo, network: Network): Promise<Repo> {
+  const did = await accountDid(account, pds, network.fetch);
+  // Where the repo is: one may also sign in elsewhere, at an entryway to many.
+  const { pds: home = pds } = await network.identities.resolve(did);
+  return { did, pds: home, password };
 }

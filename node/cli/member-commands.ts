@@ -24,28 +24,17 @@ function addEnrolment(member: Command): void {
     .option('--import <file>', 'with the keys that it exported at its last home; asks for the passphrase')
     .option('--no-relay', 'for attestation alone: the member sends by other ways')
     .option('--category <category>', 'of the key: of mail that does not say, such as transactional for a PDS')
-    .action(
-      async (
-        options: Common & {
-          did?: string;
-          handle?: string;
-          domain?: string[];
-          import?: string;
-          relay: boolean;
-          category?: string;
-        },
-      ) => {
-        const { enrolMember } = await import('./member.ts');
-        const made = await enrolMember(options.config, await requestOf(options));
-        if (options.json) return print(made);
-        console.log(`Enrolled ${made.did} with ${made.domains.join(', ')}.`);
-        if (made.held)
-          console.log('Held for review: look at `atmos member show`, then reinstate it or leave it so.');
-        console.log(`API key, shown this once: ${made.apiKey}`);
-        console.log('DNS records to publish:');
-        printRecords(made.dns);
-      },
-    );
+    .action(async (options: Common & Enrolling, command: Command) => {
+      const { enrolMember } = await import('./member.ts');
+      const made = await enrolMember(options.config, await requestOf(options, command));
+      if (options.json) return print(made);
+      console.log(`Enrolled ${made.did} with ${made.domains.join(', ')}.`);
+      if (made.held)
+        console.log('Held for review: look at `atmos member show`, then reinstate it or leave it so.');
+      console.log(`API key, shown this once: ${made.apiKey}`);
+      console.log('DNS records to publish:');
+      printRecords(made.dns);
+    });
 
   common(member.command('list'))
     .description('all members')
@@ -110,9 +99,13 @@ type Enrolling = {
 };
 
 /** What the file of an import says, the options may leave out; of its domains they may choose. */
-async function requestOf({ import: file, domain, did, ...rest }: Enrolling): Promise<EnrolRequest> {
+async function requestOf(
+  { import: file, domain, did, ...rest }: Enrolling,
+  command: Command,
+): Promise<EnrolRequest> {
   if (file === undefined) {
-    if (!did || !domain) throw new Error('name the member with --did, and its domains with --domain.');
+    if (!did || !domain)
+      command.error("error: required option '--did <did>' or '--domain <domain...>' not specified");
     return { ...rest, did, domains: domain };
   }
   const { importedMember, readPassphrase } = await import('./reputation.ts');

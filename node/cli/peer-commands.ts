@@ -5,6 +5,7 @@ import { Option } from 'commander';
 import type { PeerStatus } from '../../appview/appview.ts';
 import type { Peer, Stance } from '../cooperative/peer-book.ts';
 import type { PeerPreview } from '../cooperative/preview.ts';
+import type { ReadPeer } from '../peers.ts';
 import { type Common, common, print, whoActs } from './options.ts';
 import type { Done, ShownPeer } from './peer.ts';
 
@@ -199,7 +200,7 @@ function peerText(peer: ShownPeer, running: boolean): string {
   ].join('\n');
 }
 
-function statusRows(status: PeerStatus): string[] {
+function statusRows(status: ReadPeer): string[] {
   const { state, reason, detail, lastError, lastLabelAt, held, lagMs, refusedToday } = status;
   const why = [reason, detail].filter(Boolean).join(': ');
   return [
@@ -210,6 +211,17 @@ function statusRows(status: PeerStatus): string[] {
     row('Last label', lastLabelAt === undefined ? 'none since the start' : date(lastLabelAt)),
     row('Behind', lagMs === 0 ? 'no' : `for ${Math.ceil(lagMs / 1000)} s`),
     ...newKeyRows(status),
+    ...channelRows(status),
+  ];
+}
+
+function channelRows({ privateChannel }: ReadPeer): string[] {
+  if (!privateChannel) return [];
+  const { quarantine, cursor } = privateChannel;
+  if (!quarantine) return [row('Private', cursor === undefined ? 'nothing read yet' : 'read')];
+  return [
+    row('Private', `quarantined: ${quarantine.reason}`),
+    row('', 'to read it again: atmos peer release'),
   ];
 }
 

@@ -3,7 +3,6 @@
  * changed, and the next start goes by it.
  */
 import { pino } from 'pino';
-import type { PeerStatus } from '../../appview/appview.ts';
 import { Identities } from '../../appview/identity/did.ts';
 import { guardedFetch } from '../../appview/identity/fetch.ts';
 import { readConfig } from '../config.ts';
@@ -12,12 +11,12 @@ import type { NewPeer } from '../cooperative/peers.ts';
 import { peersApi } from '../cooperative/peers-api.ts';
 import type { PeerPreview } from '../cooperative/preview.ts';
 import { ControlError, ControlSocket, callNode, NoNodeRuns } from '../operator/control.ts';
-import { openPeers, peerBook } from '../peers.ts';
+import { openPeers, peerBook, type ReadPeer } from '../peers.ts';
 import { addressesOf, DnsResolver } from '../resolver.ts';
 import { openMembership } from '../state.ts';
 
 /** `status` is the running node's: what it reads of the peer. */
-export type ShownPeer = Peer & { status?: PeerStatus };
+export type ShownPeer = Peer & { status?: ReadPeer };
 
 /** `running` false: it counts from the next start. */
 export type Done<T> = { result: T; running: boolean };

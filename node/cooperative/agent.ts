@@ -38,6 +38,15 @@ export async function agentOf(pds: string, fetch: GuardedFetch): Promise<AtpAgen
   return new AtpAgent({ service: pds, fetch: asFetch(fetch) });
 }
 
+/** @param account a DID, or a handle, of which the PDS is asked. @throws PdsRefused, FetchFailed, FetchRefused */
+export async function accountDid(account: string, pds: string, fetch: GuardedFetch): Promise<string> {
+  if (account.startsWith('did:')) return account;
+  const agent = await agentOf(pds, fetch);
+  const handle = account.replace(/^@/, '');
+  const { data } = await said(() => agent.com.atproto.identity.resolveHandle({ handle }));
+  return data.did;
+}
+
 /** @throws PdsRefused, FetchFailed, FetchRefused */
 export async function signedIn(pds: string, login: Login, fetch: GuardedFetch): Promise<AtpAgent> {
   const agent = await agentOf(pds, fetch);
@@ -91,6 +100,10 @@ function asFetch(guarded: GuardedFetch): typeof globalThis.fetch {
     const { status, headers, body } = await guarded(request.url, {
       ...{ maxBytes, timeoutMs, headers: Object.fromEntries(request.headers) },
       ...(text !== undefined && { body: text }),
+    }).catch((error: Error) => {
+      // Else nobody could tell which of several servers was meant.
+      error.message = `${new URL(request.url).origin}: ${error.message}`;
+      throw error;
     });
     const type = headers['content-type'];
     return new Response(status === 204 || status === 304 ? null : Buffer.from(body), {

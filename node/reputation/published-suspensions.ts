@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { attestationUri } from '../../appview/attestation-uri.ts';
 import type { Database } from '../../appview/database.ts';
 import { isCorruption } from '../../appview/database.ts';
+import { suspendedPrefix as prefix } from '../../appview/label-values.ts';
 import { type SuspensionReason, suspensionReasons } from '../../appview/labels/signal.ts';
 import { didOf } from '../../appview/listing/signals.ts';
 import type { RecordEvents } from '../enforcement/event-log.ts';
@@ -17,7 +18,6 @@ import type { Event } from '../enforcement/events.ts';
 import type { Label } from '../labeler/decision.ts';
 import type { IssuedLabel, IssuedLabels } from '../labeler/issued-labels.ts';
 
-const prefix = 'suspended-';
 export const longestTermMs = 366 * 86_400_000;
 
 export type PublishedSuspension = {

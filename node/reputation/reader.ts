@@ -33,12 +33,12 @@ export type SignalReaderOptions = {
   count: (what: string, reason?: string) => void;
   /** Without a frame for so long, we have read all that there is. Default 5 s. */
   quietMs?: number;
-  /** The wait after the first failure; it doubles up to five minutes. Default 1 s. */
+  /** The wait after the first failure; it doubles up to a minute. Default 250 ms. */
   firstRetryMs?: number;
 };
 
 const dayMs = 86_400_000;
-const longestRetryMs = 5 * 60_000;
+const longestRetryMs = 60_000;
 const clockDriftMs = 5 * 60_000;
 /** So many suspensions a day any peer may have, and this share of those it vouches for. */
 const suspensionsADay = 5;
@@ -114,7 +114,7 @@ export class SignalReader {
   }
 
   async #run(peer: string, conduct: Conduct, ending: AbortSignal): Promise<void> {
-    const { signals, firstRetryMs = 1_000 } = this.#o;
+    const { signals, firstRetryMs = 250 } = this.#o;
     let failures = 0;
     while (!ending.aborted && !signals.peer(peer).quarantine) {
       const began = this.#o.now();

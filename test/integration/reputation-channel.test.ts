@@ -64,7 +64,7 @@ type Harbor = Awaited<ReturnType<typeof openHarbor>>;
 
 function openMeadow(t: TestContext, { url, peer, own }: Harbor, stored = memorySignals(now)) {
   const quarantines: string[] = [];
-  let onStored = () => undefined as void;
+  let onStored: () => void = () => undefined;
   const channel = new XrpcChannel({
     ...{ did: meadow, key: () => peer.key, rules, now, serves: () => false },
     xrpc: { open: () => Promise.reject(new Error('not a server')) },

@@ -29,7 +29,8 @@ async function start(t: TestContext, key: Secp256k1Keypair, file: string, port =
     if (!isOpen) return;
     isOpen = false;
     server.app.server.closeAllConnections();
-    for (const sockets of server.connections.values()) for (const socket of sockets) socket.terminate();
+    const { connections } = server as unknown as { connections: Map<string, Set<{ terminate(): void }>> };
+    for (const sockets of connections.values()) for (const socket of sockets) socket.terminate();
     await new Promise<void>((resolve) => server.close(resolve));
     server.db.close();
   };

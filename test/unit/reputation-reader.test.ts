@@ -21,7 +21,7 @@ function openMeadow(t: TestContext, o: { vouched?: number; limits?: typeof signa
   const quarantines: string[] = [];
   const cursors: number[] = [];
   let connected = Promise.withResolvers<SignalListener>();
-  let end = (_error?: Error) => undefined as void;
+  let end: (error?: Error) => void = () => undefined;
   const reader = new SignalReader({
     channel: {
       follow: (_peer, cursor, listener, signal) => {
@@ -222,6 +222,17 @@ test('beyond the limit of what is stored, only changes count', async (t) => {
   assert.deepEqual(known(), [member(1)]);
   await bring(await suspend(1, noon + 1, { neg: true }));
   assert.deepEqual(known(), []);
+});
+
+test('where it is full, what has been over for a month makes place', async (t) => {
+  const { bring, suspend, known, clock } = openMeadow(t, { limits: { ...signalLimits, maxStored: 1 } });
+  await bring(await suspend(1));
+  await bring(await suspend(1, noon + 1, { neg: true }));
+  await bring(await suspend(2));
+  assert.deepEqual(known(), []);
+  clock.now += 31 * day;
+  await bring(await suspend(2));
+  assert.deepEqual(known(), [member(2)]);
 });
 
 test('a stream that ends is followed again behind its cursor', async (t) => {
