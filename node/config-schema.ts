@@ -170,6 +170,21 @@ export const schema = z.strictObject({
         'the mail address of who answers for the zone, as the SOA record has it',
         '"hostmaster@harbor.example"',
       ),
+      export: z
+        .strictObject({
+          dir: hinted(z.string().min(1), 'the folder where the zone is written as files', '"./zones"'),
+          formats: hinted(
+            z.array(z.enum(['rbldnsd', 'bind'])).min(1),
+            'in which forms',
+            '["rbldnsd", "bind"]',
+          ).default(['rbldnsd', 'bind']),
+          everyMinutes: hinted(
+            z.int().min(1).max(10_080),
+            'how often by itself; left out: on SIGUSR2 and by `atmos dns export` alone',
+            '15',
+          ).optional(),
+        })
+        .optional(),
     })
     .optional(),
   delivery: z

@@ -203,6 +203,9 @@ function complete(data: z.output<typeof schema>, file: string): Config {
     labelerUrl: data.labelerUrl ?? data.publicUrl,
     hostname: data.hostname ?? data.domain,
     stateDir: path(data.stateDir),
+    ...(data.dns?.export && {
+      dns: { ...data.dns, export: { ...data.dns.export, dir: path(data.dns.export.dir) } },
+    }),
     ...(data.tls && { tls: { certFile: path(data.tls.certFile), keyFile: path(data.tls.keyFile) } }),
   };
 }

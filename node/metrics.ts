@@ -33,13 +33,18 @@ export class Metrics {
     return values.find(({ labels }) => labels.reason === reason)?.value ?? 0;
   }
 
-  /** Serves `GET /metrics` on a port of its own, which is not for the public. @throws when the port is taken */
-  async listen({ host, port }: { host: string; port: number }): Promise<Server> {
+  /**
+   * Serves `GET /metrics` on a port of its own, which is not for the public.
+   *
+   * @param more what others count, in Prometheus' text form
+   * @throws when the port is taken
+   */
+  async listen({ host, port }: { host: string; port: number }, more = () => ''): Promise<Server> {
     const server = createServer(async (request, reply) => {
       if (request.url !== '/metrics') return reply.writeHead(404).end();
       reply
         .writeHead(200, { 'content-type': this.#registry.contentType })
-        .end(await this.#registry.metrics());
+        .end((await this.#registry.metrics()) + more());
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject).listen(port, host, resolve);

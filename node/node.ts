@@ -314,7 +314,6 @@ export class Node {
       zones: [zone],
       listen: listen.dns,
       log: this.#log,
-      count: this.#metrics.count,
     });
     await named('listen.dns', listen.dns, server.start());
     this.#stops.listener('dns', () => server.stop());

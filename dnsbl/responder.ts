@@ -1,0 +1,125 @@
+/**
+ * One thread's answers: the Answerer, the newest zones, access and limits, what is measured and logged
+ * of them, and what a fault of ours costs.
+ *
+ * Promise: answer() never throws. A fault costs its packet the answer, is counted, and is told at most
+ * once a second, so no packet can stop the process or fill its log.
+ *
+ * Everything that an answering thread needs comes in a ThreadSetup, which can be posted to a worker.
+ */
+import { Clock } from './access/clock.ts';
+import type { AccessShare } from './access/share.ts';
+import { ThreadAccess } from './access/thread-access.ts';
+import { Answerer } from './answer.ts';
+import { SOCKET } from './counters.ts';
+import { FAULT_REPORT_INTERVAL_MS } from './limits.ts';
+import type { ThreadMetrics } from './metrics.ts';
+import { ThreadQueryLog } from './query-log.ts';
+import type { Client } from './seams.ts';
+import type { ZoneShare } from './table/share.ts';
+import type { Transport } from './wire.ts';
+
+/** Structured-cloneable. */
+export type ThreadSetup = {
+  zones: ZoneShare[];
+  counters: SharedArrayBuffer;
+  /** Left out: everyone is answered, and cookies are not spoken. */
+  access?: AccessShare;
+  /** This thread's ring. */
+  queryLog?: SharedArrayBuffer;
+  /** See AnswererOptions. */
+  nsid?: string;
+  version?: string;
+};
+
+export type Fault = { error: unknown; packetHex: string };
+
+export type ResponderOptions = {
+  setup: ThreadSetup;
+  counters: ThreadMetrics;
+  /** The zones whose tables may be newer than those in hand; asked when the shared header says so. */
+  newest: () => Iterable<ZoneShare>;
+  onFault: (fault: Fault) => void;
+};
+
+export class Responder {
+  readonly #options: ResponderOptions;
+  readonly #answerer: Answerer;
+  readonly #clock = new Clock();
+  readonly #access: ThreadAccess | undefined;
+  readonly #queryLog: ThreadQueryLog | undefined;
+  #mayReportAtMs = 0;
+
+  constructor(options: ResponderOptions) {
+    const { zones, nsid, version, queryLog } = options.setup;
+    const { counters } = options;
+    this.#options = options;
+    this.#queryLog = queryLog && new ThreadQueryLog(queryLog, this.#clock, counters);
+    this.#access = this.#openAccess();
+    const { gate, cookies, keys } = this.#access ?? {};
+    this.#answerer = new Answerer({ zones, counters, nsid, version, gate, cookies, keys });
+  }
+
+  #openAccess(): ThreadAccess | undefined {
+    const { setup, counters } = this.#options;
+    if (setup.access === undefined) return undefined;
+    return new ThreadAccess({
+      share: setup.access,
+      apexes: setup.zones.map(({ apex }) => apex),
+      counters,
+      clock: this.#clock,
+      onLimited: (client, answerClass) => this.#queryLog?.limited(client, answerClass),
+    });
+  }
+
+  /** Takes the newest zones and the time; before every packet, or before every batch of them. */
+  refresh(): void {
+    this.#clock.tick();
+    if (!this.#answerer.isBehind()) return;
+    try {
+      for (const share of this.#options.newest()) this.#answerer.replace(share);
+    } catch (error) {
+      this.#fault(error, '');
+    }
+  }
+
+  /** A zone's new table; an older one than that in hand must not come after it. */
+  replace(share: ZoneShare): void {
+    this.#answerer.replace(share);
+  }
+
+  replaceAccess(share: AccessShare): void {
+    this.#access?.replace(share);
+  }
+
+  /** Like Answerer.answer. */
+  answer(
+    packet: Uint8Array,
+    start: number,
+    length: number,
+    transport: Transport,
+    client: Client,
+    out: Uint8Array,
+    outAt: number,
+  ): number {
+    try {
+      const { counters } = this.#options;
+      const startedMs = counters.startTiming();
+      const octets = this.#answerer.answer(packet, start, length, transport, client, out, outAt);
+      if (startedMs !== 0) counters.timed(startedMs);
+      this.#queryLog?.see(this.#answerer, client, transport, octets);
+      return octets;
+    } catch (error) {
+      this.#fault(error, Buffer.from(packet.subarray(start, start + Math.min(length, 512))).toString('hex'));
+      return 0;
+    }
+  }
+
+  #fault(error: unknown, packetHex: string): void {
+    const { counters, onFault } = this.#options;
+    counters.add(SOCKET.fault);
+    if (performance.now() < this.#mayReportAtMs) return;
+    this.#mayReportAtMs = performance.now() + FAULT_REPORT_INTERVAL_MS;
+    onFault({ error, packetHex });
+  }
+}

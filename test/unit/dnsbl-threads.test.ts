@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { apex, decoded, queryPacket, vouched, zoneOf } from './dnsbl-fixtures.ts';
+
+const wide = vouched({ name: 'example' }, { kind: 4, trust: 3, coverSubdomains: true });
+const deep = vouched({ name: 'x.b.example' }, { kind: 2, trust: 1 });
+const moving = vouched({ name: 'reef.test' });
+const texts = ['a', 'bb', 'ccc'].map((page) => ({
+  ...moving,
+  did: `did:plc:${page[0]!.repeat(24)}`,
+  url: `https://harbor.test/${page.repeat(100)}/reef.test`,
+}));
+
+test('a thread that answers while another changes the zone never sees half a change', async () => {
+  const zone = zoneOf(wide, texts[0]!);
+  const questions = [
+    queryPacket(`x.b.example.dom.${apex}`, 'A'),
+    queryPacket(`y.b.example.dom.${apex}`, 'A'),
+    queryPacket(`reef.test.dom.${apex}`, 'TXT'),
+    queryPacket(`5.2.0.192.ip.${apex}`, 'A'),
+  ];
+  const stop = new SharedArrayBuffer(4);
+  const worker = new Worker(new URL('dnsbl-reading-thread.ts', import.meta.url), {
+    workerData: { share: zone.share(), questions, stop },
+  });
+  await once(worker, 'message');
+  const until = performance.now() + 400;
+  for (let turn = 0; performance.now() < until; turn++) {
+    zone.apply({ ...deep, removed: turn % 2 === 1 });
+    zone.apply(texts[turn % 3]!);
+    zone.apply(vouched({ address: '192.0.2.5' }, { removed: turn % 2 === 1 }));
+  }
+  const ended = once(worker, 'message');
+  Atomics.store(new Int32Array(stop), 0, 1);
+  const [{ rounds, seen }] = (await ended) as [{ rounds: number; seen: string[][] }];
+  assert.ok(rounds > 100, `${rounds} rounds`);
+  const said = seen.map((messages) => messages.map(textOf).sort());
+  assert.deepEqual(said, [
+    ['127.0.2.1', '127.0.4.3'],
+    ['127.0.4.3', 'not there'],
+    texts
+      .map(({ did, url }) => `did=${did} vouched-by=did:web:harbor.test,did:web:meadow.test url=${url}`)
+      .sort(),
+    ['127.0.3.1', 'not there'],
+  ]);
+});
+
+function textOf(message: string): string {
+  if (message === 'not there') return message;
+  const [first] = decoded(Buffer.from(message, 'latin1')).answers ?? [];
+  return first?.type === 'TXT'
+    ? [first.data].flat().map(String).join('')
+    : String(first && 'data' in first && first.data);
+}
