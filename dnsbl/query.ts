@@ -67,9 +67,17 @@ export class QueryReader {
 
   /** Of the name in lower case, 32 bits, signed. */
   nameHash(): number {
-    let hash = 0x811c9dc5;
-    for (let at = 0; at < this.nameLength; at++) hash = Math.imul(hash ^ this.name[at]!, 0x01000193);
-    return hash | 0;
+    const { name, nameLength } = this;
+    let hash = nameLength;
+    let at = 0;
+    // Four octets in one step: multiplications that wait for each other are what it costs.
+    for (; at + 4 <= nameLength; at += 4) {
+      const octets = name[at]! | (name[at + 1]! << 8) | (name[at + 2]! << 16) | (name[at + 3]! << 24);
+      hash = Math.imul(hash ^ octets, 0x9e3779b1);
+      hash = (hash << 15) | (hash >>> 17);
+    }
+    for (; at < nameLength; at++) hash = Math.imul(hash ^ name[at]!, 0x01000193);
+    return hash ^ (hash >>> 16);
   }
 
   #readQuestion(packet: Uint8Array, start: number, end: number): boolean {

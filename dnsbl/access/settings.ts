@@ -87,7 +87,7 @@ export const defaultAccess: AccessSettings = {
     slip: 2,
     badCookie: false,
     exempt: [],
-    buckets: 65_536,
+    buckets: 16_384,
   },
   rules: { others: 'allow', allow: [], refuse: [], drop: [] },
   quota: { client: { ipv4: 24, ipv6: 56 }, unlimited: [] },

@@ -29,6 +29,8 @@ const DOT = 0x2e;
 const BANG = 0x21;
 const SPACE = 0x20;
 const TAB = 0x09;
+const NEWLINE = 0x0a;
+const MAX_V4_OCTETS = 15;
 /** Test points of RFC 5782 are in every zone; those of a file are theirs already. */
 const TEST_V4 = 0x7f000002;
 const NEVER_V4 = 0x7f000001;
@@ -77,6 +79,37 @@ export class Dataset {
     } else this.#refuse(this.#entry(octets, start, end));
   };
 
+  /** Nearly all lines of a large file: a name or one IPv4 address, and what the line before said, but a DID. */
+  readonly readUsual = (octets: Buffer, start: number, end: number, line: number): number => {
+    const { builder, form, subtree } = this.#options;
+    if (form === 'ip6trie' || subtree === '_vouch') return -1;
+    const isWide = octets[start] === DOT;
+    builder.place.blocked = subtree === 'block';
+    const keyEnd =
+      form === 'dnset'
+        ? readName(octets, start + Number(isWide), end, builder.place)
+        : this.#v4(octets, start, end);
+    if (keyEnd < 0 || octets[keyEnd] !== SPACE) return -1;
+    const lineEnd = this.#shapes.endOf(keyEnd + 1, end);
+    if (lineEnd < 0 || octets[lineEnd] !== NEWLINE) return -1;
+    const fields = this.#shapes.again(octets, keyEnd + 1, lineEnd);
+    if (fields === undefined) return -1;
+    this.#line = line;
+    setCovers(fields, isWide);
+    this.#refuse(this.#put(fields));
+    return lineEnd + 1;
+  };
+
+  /** @returns where a single address that may be listed ends; -1 for anything else */
+  #v4(octets: Buffer, start: number, end: number): number {
+    const { place } = this.#options.builder;
+    const addressEnd = wordEnd(octets, start, Math.min(end, start + MAX_V4_OCTETS));
+    const address = readV4(octets, start, addressEnd);
+    if (address < 0 || address === TEST_V4 || address === NEVER_V4) return -1;
+    place.setV4(address | 0);
+    return place.fits ? addressEnd : -1;
+  }
+
   /** Behind the last file. */
   finish(): void {
     const { builder, onNotTaken, subtree } = this.#options;
@@ -104,12 +137,16 @@ export class Dataset {
     const prefixAt = isExclusion ? afterBlank(octets, start + 1, end) : start;
     const nameAt = prefixAt + wildOctets(octets, prefixAt, end);
     const isStar = nameAt === prefixAt + 2;
-    const nameEnd = wordEnd(octets, nameAt, end);
-    const fields = this.#shapes.of(octets, afterBlank(octets, nameEnd, end), end);
-    if (typeof fields === 'string') return fields;
     builder.place.blocked = this.#options.subtree === 'block';
-    if (readName(octets, nameAt, nameEnd, builder.place) < 0) {
-      return refusedName(octets.toString('latin1', nameAt, nameEnd));
+    const nameEnd = readName(octets, nameAt, end, builder.place);
+    if (nameEnd < 0) return refusedName(octets.toString('latin1', nameAt, wordEnd(octets, nameAt, end)));
+    const valueAt = afterBlank(octets, nameEnd, end);
+    let fields: Int32Array | string | undefined = this.#shapes.again(octets, valueAt, end);
+    if (fields === undefined) {
+      fields = this.#shapes.of(octets, valueAt, end);
+      if (typeof fields === 'string') return fields;
+      // A shape is made with a name of its own.
+      readName(octets, nameAt, end, builder.place);
     }
     if (isExclusion || isStar) {
       const name = octets.toString('latin1', nameAt, nameEnd).toLowerCase();

@@ -10,6 +10,20 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 /** @param octets valid during the call only. @param number from 1 */
 export type OnLine = (octets: Buffer, start: number, end: number, number: number) => void;
 
+/**
+ * A line whose end is found by reading it, which spares looking for it first.
+ *
+ * @returns where the next line begins; -1 for another kind of line, or one that is not whole before `end`
+ */
+export type OnUsualLine = (octets: Buffer, start: number, end: number, number: number) => number;
+
+export type LineReader = {
+  onLine: OnLine;
+  onUsualLine?: OnUsualLine;
+  /** Told of a line beyond 64 KiB, which is passed over. */
+  onLong: (number: number) => void;
+};
+
 const BLOCK_OCTETS = 1024 * 1024;
 const MAX_LINE_OCTETS = 64 * 1024;
 const NEWLINE = 0x0a;
@@ -17,21 +31,15 @@ const SPACE = 0x20;
 const GZIP = 0x1f8b;
 
 /**
- * @param onLong told of a line beyond 64 KiB, which is passed over
  * @param sha256 in hex, what the whole file must have
  * @throws Error when the file cannot be read, is compressed or another than it must be, or changes meanwhile
  */
-export function readLines(
-  file: string,
-  onLine: OnLine,
-  onLong: (number: number) => void,
-  sha256?: string,
-): void {
+export function readLines(file: string, reader: LineReader, sha256?: string): void {
   const fd = openSync(file, 'r');
   try {
     const before = fstatSync(fd);
     const hash = sha256 === undefined ? undefined : createHash('sha256');
-    readAll(fd, file, onLine, onLong, hash);
+    readAll(fd, file, reader, hash);
     if (hash && hash.digest('hex') !== sha256) throw new Error(`${file} is damaged: its SHA-256 is another`);
     const after = fstatSync(fd);
     if (after.mtimeMs !== before.mtimeMs || after.size !== before.size) {
@@ -42,13 +50,8 @@ export function readLines(
   }
 }
 
-function readAll(
-  fd: number,
-  file: string,
-  onLine: OnLine,
-  onLong: (number: number) => void,
-  hash?: Hash,
-): void {
+function readAll(fd: number, file: string, reader: LineReader, hash?: Hash): void {
+  const { onLine, onUsualLine = never, onLong } = reader;
   const buffer = Buffer.allocUnsafe(BLOCK_OCTETS + MAX_LINE_OCTETS);
   let number = 1;
   let kept = 0;
@@ -62,6 +65,12 @@ function readAll(
     hash?.update(buffer.subarray(kept, end));
     let start = 0;
     for (;;) {
+      const next = isLong ? -1 : onUsualLine(buffer, start, end, number);
+      if (next >= 0) {
+        start = next;
+        number += 1;
+        continue;
+      }
       let newline = buffer.indexOf(NEWLINE, start);
       if (newline < 0 || newline >= end) {
         if (read > 0 || start === end) break;
@@ -81,6 +90,10 @@ function readAll(
       kept = 0;
     } else buffer.copy(buffer, 0, start, end);
   }
+}
+
+function never(): number {
+  return -1;
 }
 
 function trimmed(buffer: Buffer, from: number, to: number, number: number, onLine: OnLine): void {

@@ -24,7 +24,8 @@ export function readZone({ apex, sources }: ZoneFiles): Loaded {
     const dataset = new Dataset({ builder, subtree, form, specials: new Specials(head), onNotTaken });
     for (const { file, sha256 } of files) {
       dataset.beginFile(file);
-      readLines(file, dataset.read, (line) => onNotTaken(file, line, 'is longer than 64 KiB'), sha256);
+      const onLong = (line: number) => onNotTaken(file, line, 'is longer than 64 KiB');
+      readLines(file, { onLine: dataset.read, onUsualLine: dataset.readUsual, onLong }, sha256);
     }
     dataset.finish();
     repeated += dataset.repeated;

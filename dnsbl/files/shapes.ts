@@ -60,10 +60,24 @@ export class Shapes {
     return undefined;
   }
 
+  /** Where a value like the one before would end, if it were one. @returns -1 beyond `end` */
+  endOf(start: number, end: number): number {
+    const last = this.#last;
+    if (last === undefined) return -1;
+    const at = start + last.head.length + (last.plc ? PLC_OCTETS : 0) + last.tail.length;
+    return at < end ? at : -1;
+  }
+
+  /** As of(), for a line like the one before; the builder's place stays as it is. */
+  again(octets: Buffer, start: number, end: number): Int32Array | undefined {
+    const last = this.#last;
+    return last !== undefined && this.#fits(last, octets, start, end) ? last.fields : undefined;
+  }
+
   /** @returns six fields, valid until the next call; or why the line is not taken */
   of(octets: Buffer, start: number, end: number): Int32Array | string {
-    const last = this.#last;
-    if (last !== undefined && this.#fits(last, octets, start, end)) return last.fields;
+    const same = this.again(octets, start, end);
+    if (same !== undefined) return same;
     const written = octets.toString('latin1', start, end);
     const at = plcDid.exec(written);
     const headEnd = at === null ? written.length : at.index + at[0].length;
