@@ -25,6 +25,8 @@ export type OpenOptions = {
   patienceMs?: number;
   /** A file larger than this is not looked through at the start, which reads all of it. Default: each is. */
   checkedUpToBytes?: number;
+  /** Of a new file; one that exists keeps its own. Default: SQLite's 4,096. */
+  pageBytes?: number;
 };
 
 /** Our own state is not what this program wrote, or not for this program. Fatal: never caught to go on. */
@@ -83,8 +85,10 @@ export function transaction<T>(db: Database.Database, work: () => T): T {
 }
 
 /** First of all the patience: even the other pragmas may meet a process that opens the same file. */
-function prepareConnection(db: Database.Database, { synchronous, patienceMs = 5_000 }: OpenOptions): void {
+function prepareConnection(db: Database.Database, options: OpenOptions): void {
+  const { synchronous, patienceMs = 5_000, pageBytes } = options;
   db.exec(`PRAGMA busy_timeout = ${patienceMs}`);
+  if (pageBytes !== undefined) db.exec(`PRAGMA page_size = ${pageBytes}`);
   switchToWal(db, patienceMs);
   db.exec(`PRAGMA synchronous = ${synchronous}`);
   db.exec('PRAGMA foreign_keys = ON');

@@ -5,10 +5,9 @@
  * it needs, and what starts says how it stops.
  */
 import type { FastifyInstance } from 'fastify';
-import type { Logger } from 'pino';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
-import type { Config } from './config.ts';
+import type { Composing } from './composing.ts';
 import type { CertificateWatch } from './cooperative/certificate-watch.ts';
 import { LivePoolKeys } from './cooperative/pool-keys.ts';
 import { type DsnOptions, refusalNotice } from './delivery/bounce.ts';
@@ -32,7 +31,6 @@ import { named } from './listening.ts';
 import { Authenticator } from './members/authenticate.ts';
 import { Contacts } from './members/contacts.ts';
 import { Suppressions } from './members/suppressions.ts';
-import type { Count } from './metrics.ts';
 import { type MemberAddresses, memberAddresses } from './operator/member-addresses.ts';
 import { Admission } from './relay/admission.ts';
 import { AdmissionMemory, commitsOf, rememberAll } from './relay/admission-memory.ts';
@@ -48,7 +46,6 @@ import { UnsubscribeLinks, unsubscribeRoutes } from './relay/unsubscribe.ts';
 import type { DnsResolver } from './resolver.ts';
 import { type Claim, Spool } from './spool/spool.ts';
 import { databaseFile, keysDir, type Membership } from './state.ts';
-import type { Stops } from './stopping.ts';
 import { webhooksApi } from './webhooks/api.ts';
 import { Deliveries } from './webhooks/deliveries.ts';
 import { Endpoints } from './webhooks/endpoints.ts';
@@ -58,18 +55,13 @@ import { WebhookSender } from './webhooks/sender.ts';
 /** Octets of unfinished messages over all sessions, or four times the largest message. */
 const maxBytesInFlight = 128 * 1024 * 1024;
 
-export type MailOptions = {
-  config: Config;
+export type MailOptions = Composing & {
   state: Membership;
   resolver: DnsResolver;
   /** For addresses that strangers choose: webhooks, MTA-STS. */
   rules: AddressRules;
   http: FastifyInstance;
   certificate: CertificateWatch;
-  stops: Stops;
-  log: Logger;
-  count: Count;
-  now: () => number;
 };
 
 /** What the rest of the node does with mail that is under way. */

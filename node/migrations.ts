@@ -1,6 +1,6 @@
 /** The schema of node.db: members, domains, keys, labels issued, evidence, events. */
 import type { Migration } from '../appview/database.ts';
-import { enforcementSchema, noticeSchema } from './enforcement/schema.ts';
+import { enforcementSchema, noticeSchema, positionSchema } from './enforcement/schema.ts';
 import { contactSchema } from './members/contact-schema.ts';
 import { dkimRotationSchema } from './members/dkim-schema.ts';
 import { suppressionSchema } from './members/suppression-schema.ts';
@@ -116,4 +116,5 @@ export const nodeMigrations: readonly Migration[] = [
   { number: 5, name: 'webhooks', sql: webhookSchema },
   { number: 6, name: 'rotation of DKIM keys', sql: dkimRotationSchema },
   { number: 7, name: 'notices to the operator', sql: noticeSchema },
+  { number: 8, name: 'positions of the event log without their syncs', sql: positionSchema },
 ];

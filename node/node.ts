@@ -1,52 +1,30 @@
 /**
  * The composition root: the only place where everything meets.
  *
- * One method builds one part from what it needs, by name; nothing is handed a bag. What starts says how it
- * stops: first all listeners close, then the work in flight ends, then the databases close (stopping.ts).
- * Which parts there are is the configuration's `roles`.
+ * One method builds one part from what it needs, by name; only what builds a role is handed the surroundings of
+ * all. What starts says how it stops: first all listeners close, then the work in flight ends, then the databases
+ * close (stopping.ts). Which parts there are is the configuration's `roles`, and what builds a role is loaded where
+ * it is wanted: mail.ts, operator/operator.ts, labels.ts, listings.ts. A relay alone is 18 MB smaller for it.
  */
-import { join } from 'node:path';
-import { createServer, type Server as XrpcServer } from '@atproto/xrpc-server';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { AppView } from '../appview/appview.ts';
-import { openDatabase } from '../appview/database.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
-import type { LabelSource } from '../appview/labels/source.ts';
-import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
-import type { Listing } from '../dnsbl/listing.ts';
-import { DnsServer } from '../dnsbl/server.ts';
-import { Zone } from '../dnsbl/zone.ts';
 import type { Config, Role } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
-import { declarer } from './cooperative/declarer.ts';
 import { didDocument } from './cooperative/did-document.ts';
-import { registerDeclaration } from './cooperative/xrpc.ts';
-import { RefuseAllListener } from './inbound/refuse-all.ts';
-import { IssuedLabels } from './labeler/issued-labels.ts';
-import { Labeler } from './labeler/labeler.ts';
-import { ownLabelSource } from './labeler/own-source.ts';
-import { LabelerSchedule } from './labeler/schedule.ts';
-import { Verifications } from './labeler/verifications.ts';
-import { registerLabeler } from './labeler/xrpc.ts';
+import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
-import { type Mail, startMail } from './mail.ts';
+import type { openAppView } from './listings.ts';
 import { Metrics } from './metrics.ts';
-import { ControlSocket } from './operator/control.ts';
-import { operatorLinks } from './operator/links-api.ts';
-import { membersApi } from './operator/members-api.ts';
-import { operatorPages } from './operator/pages.ts';
-import { queueApi } from './operator/queue-api.ts';
-import { QueueTools } from './operator/queue-tools.ts';
-import { OperatorSessions } from './operator/sessions.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
 import { closeHttp, createHttp } from './web/http.ts';
-import { registerPages } from './web/pages.ts';
 import { registerStyle } from './web/style.ts';
+import { Xrpc } from './web/xrpc.ts';
 
 const maxSubscribers = 1_000;
 
@@ -89,11 +67,13 @@ export class Node {
       validates: this.#config.network.resolversValidate,
     });
     const rules = this.#rules(resolver);
+    const xrpc = this.#xrpc(state);
     const identities = this.#identities(state, rules);
-    const xrpc = createServer();
-    const issued = this.#has('labeler') ? this.#issuedLabels(state, xrpc) : undefined;
-    const appview = this.#has('appview') ? await this.#appview(identities, rules, xrpc, issued) : undefined;
-    const http = this.#http(state, xrpc, appview);
+    const issued = this.#has('labeler') ? await this.#issuedLabels(state, xrpc) : undefined;
+    const appview = this.#has('appview')
+      ? await this.#appview({ identities, rules, xrpc, issued })
+      : undefined;
+    const http = await this.#http(state, xrpc, appview);
 
     if (this.#has('relay') || this.#has('inbound')) {
       const certificate = await this.#certificate();
@@ -102,14 +82,19 @@ export class Node {
     }
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
-    if (appview && this.#has('dns')) await this.#dns(appview);
-    if (appview) this.#follow(appview, state);
-    if (appview && issued) await this.#labeler(state, issued, appview, identities, resolver);
+    if (appview) await this.#listings(appview, state);
+    if (appview && issued) await this.#labeler(state, issued, appview, { identities, resolver });
     await this.#serveMetrics();
   }
 
   #has(role: Role): boolean {
     return this.#config.roles.includes(role);
+  }
+
+  /** What every part that starts is given. */
+  #surroundings() {
+    const [config, stops, log, now] = [this.#config, this.#stops, this.#log, this.#now];
+    return { config, stops, log, now, count: this.#metrics.count };
   }
 
   /** Names that strangers choose are resolved by the configured servers only, then checked. */
@@ -131,48 +116,29 @@ export class Node {
     });
   }
 
-  #issuedLabels({ db, keys }: Membership, xrpc: XrpcServer): IssuedLabels {
-    const issued = new IssuedLabels({ db, did: this.#config.did, key: keys.label, now: this.#now });
-    registerLabeler(xrpc, { db, issued, now: this.#now, count: this.#metrics.count });
-    return issued;
+  /** With the one method of every node. */
+  #xrpc({ keys }: Membership): Xrpc {
+    return new Xrpc({
+      addMethods: async (server) => {
+        const { registerDeclaration } = await import('./cooperative/xrpc.ts');
+        const { declarer } = await import('./cooperative/declarer.ts');
+        registerDeclaration(server, declarer({ config: this.#config, key: keys.label, now: this.#now }));
+      },
+      log: this.#log,
+    });
   }
 
-  /** Loaded where it is wanted: what reads the network is a third of the program. */
-  async #appview(
-    identities: Identities,
-    rules: AddressRules,
-    xrpc: XrpcServer,
-    issued: IssuedLabels | undefined,
-  ): Promise<AppView> {
-    const { AppView } = await import('../appview/appview.ts');
-    const { did, domain, publicUrl, stateDir, firehose, peers, listing } = this.#config;
-    const appviewDb = openDatabase(join(stateDir, 'appview.db'), appviewMigrations, {
-      synchronous: 'NORMAL',
-    });
-    this.#stops.store('appview.db', () => appviewDb.close());
-    const ledgerDb = openDatabase(join(stateDir, 'ledger.db'), ledgerMigrations, { synchronous: 'FULL' });
-    this.#stops.store('ledger.db', () => ledgerDb.close());
-    const own: { did: string; source: LabelSource }[] = issued
-      ? [{ did, source: ownLabelSource(issued) }]
-      : [];
-    const appview = new AppView({
-      ...{ appviewDb, ledgerDb, did, publicUrl, identities, firehose },
-      // Whom we censure we do not even read; what others say is stored, and counted by its stance.
-      follow: [
-        ...own,
-        ...peers.filter(({ stance }) => stance !== 'censure').map((peer) => ({ did: peer.did })),
-      ],
-      roots: peers.filter(({ stance }) => stance === 'guarantee').map((peer) => peer.did),
-      // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
-      policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
-      rules,
-      ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
-    });
-    appview.register(xrpc);
-    return appview;
+  async #issuedLabels(state: Membership, xrpc: Xrpc): Promise<IssuedLabels> {
+    const { issuedLabels } = await import('./labels.ts');
+    return issuedLabels({ ...this.#surroundings(), state }, xrpc);
   }
 
-  #http({ keys }: Membership, xrpc: XrpcServer, appview: AppView | undefined): FastifyInstance {
+  async #appview(o: Parameters<typeof openAppView>[1]): Promise<AppView> {
+    const { openAppView } = await import('./listings.ts');
+    return openAppView(this.#surroundings(), o);
+  }
+
+  async #http({ keys }: Membership, xrpc: Xrpc, appview: AppView | undefined): Promise<FastifyInstance> {
     const { did, labelerUrl, name, domain, peers, dns } = this.#config;
     const { proxies } = this.#config.http;
     const http = createHttp({ xrpc, maxSubscribers, proxies, log: this.#log, count: this.#metrics.count });
@@ -180,8 +146,8 @@ export class Node {
     registerStyle(http);
     const document = didDocument({ did, labelKey: keys.label.did(), labelerUrl });
     http.get('/.well-known/did.json', () => document);
-    registerDeclaration(xrpc, declarer({ config: this.#config, key: keys.label, now: this.#now }));
     if (this.#has('web')) {
+      const { registerPages } = await import('./web/pages.ts');
       registerPages(http, {
         cooperative: { name, did, poolDomain: domain, ...(dns && { apex: dns.apex }) },
         peers: () => peers,
@@ -191,50 +157,26 @@ export class Node {
     return http;
   }
 
-  async #listen(http: FastifyInstance, xrpc: XrpcServer): Promise<void> {
+  async #listen(http: FastifyInstance, xrpc: Xrpc): Promise<void> {
     const { host, port } = this.#config.listen.web;
     await named('listen.web', this.#config.listen.web, http.listen({ host, port }));
     this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  #follow(appview: AppView, { members }: Membership): void {
-    // Our own members' records are asked for by name: a new index has only what the firehose still holds.
-    for (const { did, domains } of members.list()) {
-      if (appview.attestations.hidden(did)) continue;
-      const indexed = new Set(appview.attestations.of(did).map(({ rkey }) => rkey));
-      for (const { name } of domains) if (!indexed.has(name)) appview.recheck(did, name);
-    }
-    appview.start();
-    this.#stops.work('appview', () => appview.stop());
+  async #listings(appview: AppView, state: Membership): Promise<void> {
+    const { startAppView, startDns } = await import('./listings.ts');
+    if (this.#has('dns')) await startDns(this.#surroundings(), appview);
+    startAppView(this.#surroundings(), appview, state);
   }
 
   async #labeler(
-    { db, members }: Membership,
+    state: Membership,
     issued: IssuedLabels,
-    { attestations }: AppView,
-    identities: Identities,
-    resolver: Resolver,
+    appview: AppView,
+    o: { identities: Identities; resolver: Resolver },
   ): Promise<void> {
-    const { domainChecks } = await import('./labeler/checks.ts');
-    const { reverifyInterval, retryUnverified } = this.#config.labeler;
-    const verifications = new Verifications(db);
-    const control = { identities, fetch: identities.fetch };
-    const labeler = new Labeler({
-      ...{ issued, verifications, members, attestations },
-      check: domainChecks({ resolver, control, now: this.#now }),
-      reverifyIntervalMs: reverifyInterval,
-      retryUnverifiedMs: retryUnverified,
-      ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
-    });
-    const schedule = new LabelerSchedule({
-      labeler,
-      verifications,
-      attestations,
-      now: this.#now,
-      log: this.#log,
-    });
-    schedule.start();
-    this.#stops.work('labeler', () => schedule.stop());
+    const { startLabeler } = await import('./labels.ts');
+    startLabeler({ ...this.#surroundings(), state }, issued, appview, o);
   }
 
   async #mail(
@@ -244,36 +186,14 @@ export class Node {
     http: FastifyInstance,
     certificate: CertificateWatch,
   ): Promise<void> {
-    const mail = await startMail({
-      ...{ config: this.#config, state, resolver, rules, http, certificate, stops: this.#stops },
-      ...{ log: this.#log, count: this.#metrics.count, now: this.#now },
-    });
-    await this.#operator(mail, state);
-  }
-
-  async #operator(mail: Mail, { members }: Membership): Promise<void> {
-    const { stateDir, did, name, listen, caps } = this.#config;
-    const { spool, deliverer, record, measures } = mail;
-    const [log, now] = [this.#log, this.#now];
-    const stoppedMembers = () => measures.stoppedMembers();
-    const tools = new QueueTools({ queue: spool, traffic: deliverer, did, record, stoppedMembers, now });
-    const sessions = new OperatorSessions(now);
-    const control = new ControlSocket({ stateDir, log });
-    await control.app.register(queueApi(tools));
-    await control.app.register(operatorLinks(sessions));
-    const setStanding: Parameters<typeof membersApi>[0]['setStanding'] = (state, measure) =>
-      measures.setStanding(state, measure);
-    const tiers = Object.keys(caps.tiers);
-    await control.app.register(membersApi({ ...mail, setStanding, members, tiers }));
-    await control.start();
-    this.#stops.listener('control', () => control.stop());
-    if (!listen.operator) return;
-    const pages = operatorPages({ tools, sessions, name, log, now });
-    await named('listen.operator', listen.operator, pages.listen(listen.operator));
-    this.#stops.listener('operator', () => pages.close());
+    const { startMail } = await import('./mail.ts');
+    const { startOperator } = await import('./operator/operator.ts');
+    const around = { ...this.#surroundings(), state };
+    await startOperator(around, await startMail({ ...around, resolver, rules, http, certificate }));
   }
 
   async #inbound(certificate: CertificateWatch): Promise<void> {
+    const { RefuseAllListener } = await import('./inbound/refuse-all.ts');
     const { listen, hostname } = this.#config;
     const listener = new RefuseAllListener({
       listen: listen.inbound,
@@ -294,30 +214,6 @@ export class Node {
     const watch = await CertificateWatch.open({ ...source, log: this.#log, count: this.#metrics.count });
     this.#stops.work('certificate', () => watch.stop());
     return watch;
-  }
-
-  async #dns({ listings, zoneSerial }: AppView): Promise<void> {
-    const { dns, listen } = this.#config;
-    const zone = new Zone({
-      ...dns!,
-      now: this.#now,
-      serial: zoneSerial.last,
-      onSerial: (serial) => zoneSerial.keep(serial),
-    });
-    const apply = (listing: Listing) => {
-      if (zone.apply(listing) === 'unlistable') this.#metrics.count('listings_unlistable');
-    };
-    // In one turn of the event loop, so nothing changes between the two.
-    const unfollow = listings.onChange(apply);
-    zone.replace(listings.all());
-    const server = new DnsServer({
-      zones: [zone],
-      listen: listen.dns,
-      log: this.#log,
-    });
-    await named('listen.dns', listen.dns, server.start());
-    this.#stops.listener('dns', () => server.stop());
-    this.#stops.work('zone', unfollow);
   }
 
   async #serveMetrics(): Promise<void> {

@@ -31,6 +31,11 @@ const peers = {
   knot: { probe: ['/usr/sbin/knotd', '--version'], debian: 'knot' },
   unbound: { probe: ['/usr/sbin/unbound', '-V'], debian: 'unbound' },
   chromium: { probe: ['chromium', '--version'], debian: 'chromium' },
+  cc: { probe: ['cc', '--version'], debian: 'gcc libc6-dev' },
+  openssl: {
+    probe: ['sh', '-c', "echo '#include <openssl/ssl.h>' | cc -E -"],
+    debian: 'gcc libc6-dev libssl-dev',
+  },
   strace: { probe: ['strace', '-V'], debian: 'strace' },
 } satisfies Record<string, Peer>;
 

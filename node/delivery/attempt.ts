@@ -235,7 +235,7 @@ function isStale(outcome: Outcome): boolean {
 
 /** @param signatures those to go out with, the claim's or newer ones */
 export function outgoingOf(claim: Claim, signatures: Buffer, body: Buffer): Outgoing {
-  const message = joined([signatures, claim.prefix, body]);
+  const message = inOnePiece([signatures, claim.prefix, body]);
   const eightBit = !isAscii(message);
   const end = eightBit ? message.indexOf('\r\n\r\n') : 0;
   const utf8Header = eightBit && !isAscii(end === -1 ? message : message.subarray(0, end));
@@ -245,7 +245,7 @@ export function outgoingOf(claim: Claim, signatures: Buffer, body: Buffer): Outg
 }
 
 /** The spool keeps a message in one piece, so its parts mostly lie in memory as they go out: then nothing is copied. */
-function joined(parts: readonly Buffer[]): Buffer {
+function inOnePiece(parts: readonly Buffer[]): Buffer {
   const [first] = parts as [Buffer];
   let end = first.byteOffset;
   for (const part of parts) {

@@ -2,22 +2,25 @@
  * Takes due recipients from the spool, tries them, and writes back what became of them.
  *
  * Promise: a claimed recipient is settled, or given back; neither a failure of ours nor a stop loses it.
- * A bounce and its DSN are one commit. Wakes on each commit of the spool and at the next due time.
+ * A bounce and its DSN are one commit. Wakes on commits of the spool that made mail due and at the next due time.
  *
- * In numbered steps: (1) on-hand.ts claims a few ahead, by site, members in turn; (2) slots.ts and the
- * site's lanes say who may begin; (3) destinations.ts finds where to, sources.ts from which address;
- * (4) attempt.ts speaks, over a session of the pool where there is one; (5) shaping hears what it heard;
- * (6) conclusion.ts says when again, makes the DSN if never, and commits it all, while the next begins.
+ * In numbered steps: (1) on-hand.ts claims a few ahead, by site, members in turn, and coming.ts what was just
+ * accepted; (2) slots.ts and the site's lanes say who may begin; (3) destinations.ts finds where to, sources.ts
+ * from which address; (4) attempt.ts speaks, over a session of the pool where there is one; (5) shaping hears
+ * what it heard; (6) conclusion.ts says when again, makes the DSN if never, and commits it all, while the next
+ * begins.
  */
 import type { Logger } from 'pino';
 import { addressAllowed } from '../../appview/identity/address.ts';
 import { unlessAborted } from '../../appview/labels/unless-aborted.ts';
 import type { Resolver } from '../resolver.ts';
 import { defaultLifetimeMs } from '../spool/message.ts';
+import { freeClaim } from '../spool/packing.ts';
 import type { AttemptRecord, Claim, Spool } from '../spool/spool.ts';
 import { attempt, type CrashPoint, outgoingOf, type Tried, type Verdict, type Wire } from './attempt.ts';
 import type { DsnOptions } from './bounce.ts';
 import { defaultTimeouts, type Timeouts } from './client.ts';
+import { Coming, type ComingOptions } from './coming.ts';
 import { Conclusions, type Ended } from './conclusion.ts';
 import { type Destination, Destinations, type DestinationsOptions, type Site } from './destinations.ts';
 import { OnHand } from './on-hand.ts';
@@ -83,7 +86,7 @@ export type DelivererOptions = {
   now: () => number;
 };
 
-export const defaultSourceWarming: readonly number[] = [
+const defaultSourceWarming: readonly number[] = [
   50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 102_400,
 ];
 
@@ -135,7 +138,10 @@ export class Deliverer {
   start(): void {
     if (this.#state !== 'new') return;
     this.#state = 'running';
-    this.#unsubscribe = this.#options.spool.onCommitted(() => this.#onHand.committed());
+    const { spool } = this.#options;
+    this.#unsubscribe = spool.onCommitted((mayBeDue) => mayBeDue && this.#onHand.committed());
+    const siteOf: ComingOptions['siteOf'] = (asked) => this.#destinations.known(asked)?.site;
+    spool.handTo(new Coming({ siteOf, hand: this.#onHand }));
     this.#onHand.start(async () => this.#sources.recover(await this.#options.spool.sourceUse()));
   }
 
@@ -148,6 +154,7 @@ export class Deliverer {
   async stop(): Promise<void> {
     this.#state = 'stopping';
     this.#unsubscribe?.();
+    this.#options.spool.handTo(undefined);
     const graceOver = setTimeout(() => this.#abort.abort(), this.#options.graceMs ?? defaults.graceMs);
     // A disk that hangs is not waited for, here and below.
     await unlessAborted(this.#onHand.stop(), this.#abort.signal).catch(ignore);
@@ -204,7 +211,8 @@ export class Deliverer {
     const { verdict, relayed = false, emit } = tried;
     const record: AttemptRecord = { at, durationMs: at - startedAt, ...verdict };
     const ended: Ended = { claim, record, relayed, ...(emit && { emit }) };
-    this.#conclude(this.#conclusions.conclude(ended));
+    const concluded = this.#conclusions.conclude(ended);
+    this.#conclude(record.outcome === 'delivered' ? concluded.then(() => freeClaim(claim)) : concluded);
   }
 
   #conclude(work: Promise<void>): void {
@@ -262,18 +270,20 @@ export class Deliverer {
     }
     const lane = this.#choose(run, destination);
     if (!lane) return 'moved';
-    if (lane === 'none')
-      return { verdict: ourFailure('no address of ours can speak to those of the destination') };
+    if (typeof lane === 'string') return { verdict: ourFailure(lane) };
     return this.#through(lane, run, destination);
   }
 
-  /** @returns undefined when it waits for a lane, 'none' when there will be none */
-  #choose({ claim, site }: Run, { families, site: name }: Site): Lane | 'none' | undefined {
+  /** @returns undefined when it waits for a lane, a text why there is none for it */
+  #choose({ claim, site }: Run, { families, site: name }: Site): Lane | string | undefined {
     const now = this.#options.now();
     const hasRoom = (source: string | undefined) => site.lane(source).hasRoom(now);
-    const chosen = this.#sources.choose({ site: name, families, last: claim.lastSource, hasRoom });
+    const isSuspended = (source: string | undefined) => site.lane(source).suspendedUntil > now;
+    const last = claim.lastSource;
+    const chosen = this.#sources.choose({ site: name, families, last, hasRoom, isSuspended });
     if (chosen.kind === 'chosen') return site.lane(chosen.source);
-    if (chosen.kind === 'no-family') return 'none';
+    if (chosen.kind === 'no-family') return 'no address of ours can speak to those of the destination';
+    if (chosen.kind === 'last-busy') return `${chosen.source}, from which it was tried before, is busy there`;
     this.#onHand.putBack(claim, site, chosen.kind === 'spent' ? chosen.until : undefined);
     return undefined;
   }

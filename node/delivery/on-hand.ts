@@ -4,7 +4,7 @@
  * A few claims are taken from the spool ahead of free connections, so that a session goes on to its next
  * message without asking anybody. Sites without room are left out of the question, so their backlog is
  * never moved about; what is on hand for a site that is suspended goes back to the spool. Asks the spool
- * on its commits, when room appears, and at the next due time.
+ * on its commits, when room appears, and at the next due time; coming.ts brings what was just accepted.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -68,6 +68,7 @@ export class OnHand {
   #exceptMembers: ReadonlySet<string> = new Set();
   #size = 0;
   #bodyBytes = 0;
+  #pumping: NodeJS.Immediate | undefined;
   /** The last question got everything that there was, but for those left out. */
   #isDrained = false;
   /** The latest time that was seen. */
@@ -116,6 +117,34 @@ export class OnHand {
   committed(): void {
     this.#isDrained = false;
     this.wake();
+  }
+
+  /** Whether so much more would begin here soon. */
+  canHold(name: string, did: string, { claims, bytes }: { claims: number; bytes: number }): boolean {
+    const { slots, now, isHeldUp } = this.#options;
+    const site = this.#sites.get(name);
+    const at = now();
+    if (!this.#isRunning || !site || site.closedUntil(at) !== undefined || site.isTroubled(at)) return false;
+    if (this.#size + claims > maxClaims || this.#bodyBytes + bytes > maxBodyBytes || isHeldUp()) return false;
+    if ((this.#members.get(did) ?? 0) + claims > maxOfMember || slots.isSated(did)) return false;
+    return site.queue.size + claims <= site.mayHold(at);
+  }
+
+  /** It came unasked. */
+  take(claim: Claim): void {
+    this.#add(claim, this.#options.siteOf(claim) ?? claim.site);
+    // What was accepted in this turn gets its answer first.
+    this.#pumping ??= setImmediate(() => {
+      this.#pumping = undefined;
+      this.#pump();
+    });
+  }
+
+  /** Gives back what was not begun, for an operator or the guard means something else with some of it. */
+  recall(): void {
+    // Rerouted ones too: no site is closed, so they may come again at once.
+    for (const site of [...this.#waiting]) this.#options.giveBack(this.#drain(site));
+    this.committed();
   }
 
   /** An outcome is on disk. */
@@ -330,10 +359,15 @@ export class OnHand {
     this.#sleep(this.#opensInMs());
   }
 
-  #empty(site: SiteWork): void {
+  #drain(site: SiteWork): Claim[] {
     const claims = site.queue.drain();
     this.#waiting.delete(site);
     for (const claim of claims) this.#count(claim, -1);
+    return claims;
+  }
+
+  #empty(site: SiteWork): void {
+    const claims = this.#drain(site);
     const { giveBack, postpone } = this.#options;
     giveBack(claims.filter(({ reroute }) => reroute === undefined));
     for (const claim of claims) if (claim.reroute !== undefined) postpone(claim);

@@ -33,6 +33,12 @@ export function failed(error: Failure, phase: Phase, tls?: TlsFacts): Refused | 
   return broken(phase, message);
 }
 
+/** What the peer said to a command. */
+export function refusal(response: string, command: string): Failure {
+  const responseCode = Number.parseInt(response, 10) || 0;
+  return Object.assign(new Error(`the destination says ${response}`), { response, responseCode, command });
+}
+
 function stageOf({ command, responseCode }: Failure, phase: Phase): Stage | undefined {
   if (phase === 'session') return 'session';
   return stageOfCommand.get(command ?? '') ?? (responseCode === 421 ? 'data' : undefined);

@@ -10,8 +10,9 @@
  */
 import type { Socket } from 'node:net';
 import type { Outcome, Outgoing, Session, TlsDemand, TlsFacts } from './client.ts';
+import { Exchange, type Offered } from './session-exchange.ts';
 import { broken, type Failure, failed } from './session-failure.ts';
-import { type Wire, wireMessage } from './session-wire.ts';
+import { isAscii, type Wire } from './session-wire.ts';
 
 export type SmtpSessionOptions = {
   wire: Wire;
@@ -29,6 +30,7 @@ export class SmtpSession implements Session {
   readonly #options: SmtpSessionOptions;
   /** Keywords of EHLO with their number, if they have one. */
   readonly #offers: ReadonlyMap<string, number>;
+  readonly #offered: Offered;
   #reject: ((error: Error) => void) | undefined;
   #signal: AbortSignal | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -44,6 +46,11 @@ export class SmtpSession implements Session {
     this.#options = options;
     if (options.tls) this.tls = options.tls;
     this.#offers = offersOf(String(connection.lastServerResponse));
+    this.#offered = {
+      pipelining: this.#offers.has('PIPELINING'),
+      size: this.#offers.has('SIZE'),
+      dsn: this.#offers.has('DSN'),
+    };
     connection.on('error', (error: Error) => this.#reject?.(error));
     // Some ends carry no error, and some come just before the callback that carries it.
     connection.on('end', () => setImmediate(() => this.#reject?.(new Error('the connection was closed'))));
@@ -66,7 +73,7 @@ export class SmtpSession implements Session {
       phase = 'transaction';
       this.#heardBefore = this.#options.wire.heard;
       const reply = await this.#transact(outgoing);
-      return { kind: 'delivered', reply, tls: this.tls, relayed: this.#offers.has('DSN') };
+      return { kind: 'delivered', reply, tls: this.tls, relayed: this.#offered.dsn };
     } catch (error) {
       return this.#failed(error as Failure, phase);
     } finally {
@@ -89,25 +96,19 @@ export class SmtpSession implements Session {
     this.#signal = signal;
   }
 
-  async #transact({ from, to, message, eightBit, utf8Header, requireTls, dsn }: Outgoing): Promise<string> {
+  async #transact(outgoing: Outgoing): Promise<string> {
     const { wire } = this.#options;
-    wire.namesUtf8 = utf8Header;
-    const envelope = {
-      from,
-      to,
-      size: this.#offers.has('SIZE') ? message.length : undefined,
-      use8BitMime: eightBit,
-      requireTLSExtensionEnabled: requireTls,
-      dsn: dsn && this.#offers.has('DSN') ? { ...dsn, notify: dsn.notify && [...dsn.notify] } : undefined,
-    };
-    const { response } = await this.#step<{ response: string }>((done) =>
-      wire.connection.send(envelope, wireMessage(message), done),
-    );
+    const reply = await this.#step<string>((done) => {
+      const exchange = new Exchange(outgoing, this.#offered, wire, done);
+      // What was refused stays refused, however the connection ends.
+      this.#reject = (error) => exchange.fail(error);
+      exchange.begin();
+    });
     this.#needsReset = false;
-    return response;
+    return reply;
   }
 
-  /** One call of nodemailer's, ended by whatever comes first: its callback, its events, the time, our signal. */
+  /** A call that asks the peer, ended by whatever comes first: its callback, its events, the time, our signal. */
   #step<T>(begin: (done: Done<T>) => void): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#reject = reject;
@@ -186,8 +187,4 @@ function offersOf(ehlo: string): Map<string, number> {
       Number(value ?? 0),
     ]),
   );
-}
-
-function isAscii(text: string): boolean {
-  return Buffer.byteLength(text) === text.length;
 }

@@ -86,10 +86,13 @@ export class Slots {
 
   /** Members who have their share. */
   sated(): string[] {
-    const share = 2 * Math.max(this.#free(), 1);
     const sated: string[] = [];
-    for (const [did, tries] of this.#members) if (tries >= share) sated.push(did);
+    for (const did of this.#members.keys()) if (this.isSated(did)) sated.push(did);
     return sated;
+  }
+
+  isSated(did: string): boolean {
+    return (this.#members.get(did) ?? 0) >= 2 * Math.max(this.#free(), 1);
   }
 
   #hasTroubleFor(bytes: number): boolean {

@@ -5,7 +5,8 @@
  * next, by a table; after the table it is warm. Within its plan it goes first, since only what it sends
  * makes it known. What exceeds the plan goes by a warm address, and without one it waits for the next day:
  * it is never refused. A reply that blames our address halves the plan there; a day without one doubles
- * it again. A message that was tried before goes from the same address, as greylisting wants it.
+ * it again. A message that was tried before goes from the same address, as greylisting wants it, and waits
+ * while that is busy with the site; only where the site asked it to stay away, another takes its place.
  *
  * Days are UTC. What was sent is recovered from the spool; halvings are not, and count from the next reply.
  */
@@ -36,12 +37,16 @@ export type Wanted = {
   last?: string | undefined;
   /** The lane from this address has room now. */
   hasRoom: (source: string | undefined) => boolean;
+  /** The site asked this address to stay away for a while. */
+  isSuspended: (source: string | undefined) => boolean;
 };
 
 export type Chosen =
   | { kind: 'chosen'; source: string | undefined }
   /** All have their hands full with that site; something ends soon. */
   | { kind: 'busy' }
+  /** The address of the try before has: this message waits, others need not. */
+  | { kind: 'last-busy'; source: string }
   /** Nothing of this day's plan is left. */
   | { kind: 'spent'; until: number }
   /** None of our addresses speaks the destination's protocol family. */
@@ -77,7 +82,7 @@ export class Sources {
     }
   }
 
-  choose({ site, families, last, hasRoom }: Wanted): Chosen {
+  choose({ site, families, last, hasRoom, isSuspended }: Wanted): Chosen {
     const { sources } = this.#options;
     if (sources.length === 0) return hasRoom(undefined) ? { kind: 'chosen', source: undefined } : busy;
     const usable = sources.filter(({ address }) => families.includes(familyOf(address)));
@@ -90,6 +95,9 @@ export class Sources {
       (this.#isWarm(source) ? 1 : 0);
     const free = within.filter(({ address }) => hasRoom(address));
     if (free.length === 0) return busy;
+    const before = within.find(({ address }) => address === last);
+    if (before && !free.includes(before) && !isSuspended(last))
+      return { kind: 'last-busy', source: before.address };
     const best = free.reduce((a, b) => (order(b) < order(a) ? b : a));
     return { kind: 'chosen', source: best.address };
   }

@@ -51,7 +51,7 @@ export class EventLog {
   readonly #store: EventStore;
   readonly #listeners = new Set<(events: readonly Event[]) => void>();
   #position: string;
-  /** Whether the outbox may still have what is stored here. */
+  /** The outbox has nothing more of what is stored here. */
   #isForgotten = false;
   #forgotAt = 0;
   #housekeptAt = 0;
@@ -120,12 +120,12 @@ export class EventLog {
     }
   }
 
-  /** At most once an interval: before it the disk is synced, and here that blocks everyone. */
+  /** At most once an interval: the sync before it takes the disk from the commits of the spool. */
   async #forget(): Promise<void> {
     if (this.#isForgotten || this.#position === '0') return;
     this.#forgotAt = performance.now();
     const through = this.#position;
-    this.#store.makeDurable(this.#options.outbox);
+    await this.#store.makeDurable();
     await this.#options.source.forgetEvents(through);
     this.#isForgotten = through === this.#position;
   }

@@ -5,6 +5,7 @@
  * crash between any two steps neither loses nor repeats a figure, a suppression or a notice. What is new is
  * told by the position of its outbox, which moves in that commit too.
  */
+import { checkpoint, syncLog } from '../../appview/checkpoint.ts';
 import { type Database, transaction } from '../../appview/database.ts';
 import { type Event, eventIds } from './events.ts';
 
@@ -28,10 +29,14 @@ export type EventStoreOptions = {
   now: () => number;
 };
 
-/** Rows of one INSERT: crossing into SQLite costs more than the row. */
-const rowsAtOnce = 50;
+/** Rows of one INSERT, as many as fit: crossing into SQLite costs more than the row. */
+const rowsAtOnce = [50, 10, 1] as const;
 /** Rows past their retention that one commit removes at most: twice a batch of the copy, so it catches up. */
 const removedAtOnce = 1_000;
+/** Events until a checkpoint that nobody waits for: some 4 MiB of log. */
+const checkpointEvery = 2_000;
+/** Until SQLite makes one inside a commit: where others write much more than events, or ours fail. */
+const checkpointPages = 8_000;
 const thirtyDaysMs = 30 * 24 * 60 * 60_000;
 const columns = 'id, type, at, did, domain, message_id, recipient_id, detail';
 const values = '(?, ?, ?, ?, ?, ?, ?, ?)';
@@ -42,9 +47,15 @@ export class EventStore {
   readonly #retainMs: number;
   readonly #now: () => number;
   readonly #sql: ReturnType<typeof prepareAll>;
+  /** Since the last checkpoint of ours. */
+  #stored = 0;
+  /** Undefined in memory. */
+  readonly #file: string | undefined;
 
   constructor({ db, projections = [], retainMs = thirtyDaysMs, now }: EventStoreOptions) {
     this.#db = db;
+    this.#file = fileOf(db);
+    db.exec(`PRAGMA wal_autocheckpoint = ${checkpointPages}`);
     this.#projections = projections;
     this.#retainMs = retainMs;
     this.#now = now;
@@ -81,9 +92,17 @@ export class EventStore {
     }
   }
 
-  /** A synced commit: the log of the database up to here is on disk with it. */
-  makeDurable(outbox: number): void {
-    this.#sql.touch.run(outbox);
+  /**
+   * Resolves when all commits up to here are on disk. Nobody else waits for it.
+   *
+   * @throws what the disk says; nothing is known to be durable then
+   */
+  async makeDurable(): Promise<void> {
+    if (this.#file === undefined) return;
+    await syncLog(this.#file);
+    if (this.#stored < checkpointEvery) return;
+    this.#stored = 0;
+    await checkpoint(this.#file);
   }
 
   /**
@@ -114,11 +133,12 @@ export class EventStore {
 
   #add(outbox: number, events: readonly Event[]): void {
     if (events.length === 0) return;
-    const { insertMany, insertOne, setPosition } = this.#sql;
+    const { inserts, setPosition } = this.#sql;
     let from = 0;
-    for (; from + rowsAtOnce <= events.length; from += rowsAtOnce)
-      insertMany.run(events.slice(from, from + rowsAtOnce).flatMap(row));
-    for (; from < events.length; from++) insertOne.run(row(events[from]!));
+    for (const { rows, insert } of inserts)
+      for (; from + rows <= events.length; from += rows)
+        insert.run(events.slice(from, from + rows).flatMap(row));
+    this.#stored += events.length;
     setPosition.run(outbox, Number(events.at(-1)!.id));
     for (const projection of this.#projections) projection.project(events);
   }
@@ -134,18 +154,22 @@ function row(e: Event): (string | number | null)[] {
   return [Number(e.id), e.type, e.at, ...about, JSON.stringify(e.detail)];
 }
 
+function fileOf(db: Database.Database): string | undefined {
+  const [main] = db.prepare('PRAGMA database_list').all() as { file: string }[];
+  return main!.file || undefined;
+}
+
 function prepareAll(db: Database.Database) {
-  const many = Array.from({ length: rowsAtOnce }, () => values).join(', ');
   return {
-    insertOne: db.prepare(`INSERT INTO event (${columns}) VALUES ${values}`),
-    insertMany: db.prepare(`INSERT INTO event (${columns}) VALUES ${many}`),
+    inserts: rowsAtOnce.map((rows) => {
+      const many = Array.from({ length: rows }, () => values).join(', ');
+      return { rows, insert: db.prepare(`INSERT INTO event (${columns}) VALUES ${many}`) };
+    }),
     position: db.prepare('SELECT id FROM event_position WHERE outbox = ?'),
     setPosition: db.prepare(
       `INSERT INTO event_position (outbox, id) VALUES (?, ?)
        ON CONFLICT (outbox) DO UPDATE SET id = excluded.id`,
     ),
-    // A row that stays as it is would be no write, and no sync.
-    touch: db.prepare('UPDATE event_position SET syncs = syncs + 1 WHERE outbox = ?'),
     removeOld: db.prepare(
       'DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ? AND id <> ? ORDER BY at LIMIT ?)',
     ),

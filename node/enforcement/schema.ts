@@ -97,3 +97,6 @@ export const noticeSchema = `
   ) STRICT;
   CREATE INDEX operator_notice_unsent ON operator_notice (id) WHERE sent_at IS NULL;
 `;
+
+/** Syncs of the disk are no commits any more (event-log.ts). */
+export const positionSchema = 'ALTER TABLE event_position DROP COLUMN syncs;';

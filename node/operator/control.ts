@@ -11,6 +11,7 @@ import fastify, { type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { type ErrorCode, httpBody, problem } from '../errors.ts';
 import { answerErrors } from '../http/refusal.ts';
+import { withoutSchemas } from '../http/without-schemas.ts';
 
 /** @param stateDir absolute. A Unix socket's path has at most 107 octets. */
 export function controlPath(stateDir: string): string {
@@ -23,7 +24,7 @@ export class ControlSocket {
 
   constructor(o: { stateDir: string; log: Logger }) {
     this.#path = controlPath(o.stateDir);
-    this.app = fastify({ bodyLimit: 256 * 1024 });
+    this.app = fastify({ ...withoutSchemas, bodyLimit: 256 * 1024 });
     this.app.setErrorHandler(answerErrors(o.log));
     this.app.setNotFoundHandler((_request, reply) => reply.code(404).send(httpBody(problem('NOT_FOUND'))));
   }

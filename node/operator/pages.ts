@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { durationMs } from '../duration.ts';
 import { httpBody } from '../errors.ts';
 import { Refusal, read, refuse } from '../http/refusal.ts';
+import { withoutSchemas } from '../http/without-schemas.ts';
 import { type Html, html, textOf } from '../web/html.ts';
 import { layout } from '../web/layout.ts';
 import { registerStyle, stylePath } from '../web/style.ts';
@@ -32,7 +33,7 @@ const cookieName = 'atmos-operator';
 
 /** @returns a fastify instance, not yet listening */
 export function operatorPages(o: OperatorPagesOptions): FastifyInstance {
-  const app = fastify({ bodyLimit: 64 * 1024, requestTimeout: 30_000 });
+  const app = fastify({ ...withoutSchemas, bodyLimit: 64 * 1024, requestTimeout: 30_000 });
   app.addContentTypeParser(
     'application/x-www-form-urlencoded',
     { parseAs: 'string' },

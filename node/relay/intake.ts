@@ -83,6 +83,8 @@ export class Intake {
       if (ready.over) return { kind: 'refused', problem: ready.over };
       if (idempotency)
         message.idempotency = { ...idempotency, answer: idempotency.answer(message.queueId, refused) };
+      // Only a cap of a single recipient makes #commit() offer it again.
+      message.givesBody = message.caps.every(({ only }) => only === undefined);
       return this.#options.queue.accept(message);
     });
     if (accepted.kind === 'refused') return accepted;

@@ -2,7 +2,7 @@
  * The body hash of a DKIM signature, `relaxed` (RFC 6376 §3.4.4), in pieces of any length.
  *
  * Every line end is CR LF: admission refused all else. Text without needless blanks is hashed where it
- * stands; mailauth's RelaxedHash is as fast there, and seven times slower on indented HTML (README.md).
+ * stands; mailauth's RelaxedHash takes twice as long there, and eight times on indented HTML (README.md).
  */
 import { createHash } from 'node:crypto';
 
@@ -11,10 +11,10 @@ const lf = 0x0a;
 const cr = 0x0d;
 const space = 0x20;
 const crlf = Buffer.from('\r\n');
+/** So far to go before a search by node, which is faster yet, is worth its call: base64 has no spaces at all. */
+const stepOctets = 2048;
 /** A shorter run of clean octets is cheaper to copy than to hash by itself. */
 const worthHashing = 2048;
-/** No blank for so long, so there may be none for longer. */
-const longRun = 256;
 const scratch = Buffer.allocUnsafeSlow(64 * 1024);
 
 export class BodyHash {
@@ -66,28 +66,13 @@ export class BodyHash {
 
   /** The text between two octets that are neither blanks nor ends of lines. */
   #emitText(piece: Buffer, start: number, end: number): void {
-    const blanks = new NextBlank(piece, end);
+    const view = new DataView(piece.buffer, piece.byteOffset, end);
     let clean = start;
-    let lastBlank = start;
-    for (let at = start; at < end; at++) {
-      while (at < end && piece[at]! > space) at += 1;
-      const octet = piece[at]!;
-      if (at === end) break;
-      if (octet !== space && octet !== tab) {
-        // Base64 has no blanks for kilobytes: there the search in C++ is many times faster than this loop.
-        if (at - lastBlank > longRun) at = blanks.from(at) - 1;
-        continue;
-      }
-      let behind = at + 1;
-      while (piece[behind] === space || piece[behind] === tab) behind += 1;
-      const isLineEnd = piece[behind] === cr;
-      if (behind !== at + 1 || octet === tab || isLineEnd) {
-        this.#emit(piece, clean, at);
-        if (!isLineEnd) this.#emitSpace();
-        clean = behind;
-      }
-      at = behind - 1;
-      lastBlank = at;
+    for (let at = needlessFrom(piece, view, start); at < end; at = needlessFrom(piece, view, clean)) {
+      this.#emit(piece, clean, at);
+      clean = at;
+      while (piece[clean] === space || piece[clean] === tab) clean += 1;
+      if (piece[clean] !== cr) this.#emitSpace();
     }
     this.#emit(piece, clean, end);
   }
@@ -115,28 +100,61 @@ export class BodyHash {
   }
 }
 
-/** The next blank, by searches that pass over each octet once. */
-class NextBlank {
-  readonly #piece: Buffer;
-  readonly #end: number;
-  #space = -1;
-  #tab = -1;
-
-  constructor(piece: Buffer, end: number) {
-    this.#piece = piece;
-    this.#end = end;
+/**
+ * Where blanks begin that are not one space between two words: a tab, or a space before a blank or a line's end.
+ *
+ * @param view of the same octets, up to the end; the last is no blank
+ */
+function needlessFrom(piece: Buffer, view: DataView, start: number): number {
+  const end = view.byteLength;
+  for (let at = start; at < end; ) {
+    const next = Math.min(at + stepOctets, end);
+    const found = needlessWithin(view, at, next);
+    if (found < next) return found;
+    at = nextBlank(piece, next, end);
   }
+  return end;
+}
 
-  from(at: number): number {
-    if (this.#space < at) this.#space = this.#find(space, at);
-    if (this.#tab < at) this.#tab = this.#find(tab, at);
-    return Math.min(this.#space, this.#tab);
-  }
+function nextBlank(piece: Buffer, start: number, end: number): number {
+  const atSpace = piece.indexOf(space, start);
+  const before = atSpace === -1 ? end : Math.min(atSpace, end);
+  const atTab = piece.subarray(start, before).indexOf(tab);
+  return atTab === -1 ? before : start + atTab;
+}
 
-  #find(octet: number, at: number): number {
-    const found = this.#piece.indexOf(octet, at);
-    return found === -1 ? this.#end : found;
+/**
+ * Four octets at a time, a third of the price of one by one: what is looked for stands in the high bit of each. An
+ * addition sets it where an octet is above a bound, and none carries into the next octet.
+ */
+function needlessWithin(view: DataView, start: number, end: number): number {
+  let isWordBefore = 0x80;
+  let at = start;
+  for (; at + 4 <= end; at += 4) {
+    const octets = view.getInt32(at, true);
+    const other = octets ^ 0x20202020;
+    const low = octets & 0x7f7f7f7f;
+    const isAboveSpace = (low + 0x5f5f5f5f) | octets;
+    const isAboveTab = (low + 0x76767676) | octets;
+    const isNotSpace = ((other & 0x7f7f7f7f) + 0x7f7f7f7f) | other;
+    const isGood = (isAboveSpace | (isNotSpace << 8) | isWordBefore) & isAboveTab;
+    if (((isGood & highBits) | 0) !== highBits) {
+      const found = needlessAmong(view, Math.max(start, at - 1), at + 4);
+      if (found < at + 4) return found;
+    }
+    isWordBefore = isNotSpace >>> 24;
   }
+  return needlessAmong(view, Math.max(start, at - 1), end);
+}
+const highBits = 0x80808080 | 0;
+
+/** One by one. */
+function needlessAmong(view: DataView, start: number, end: number): number {
+  for (let at = start; at < end; at++) {
+    const octet = view.getUint8(at);
+    if (octet === tab || (octet === space && view.getUint8(at + 1) <= space)) return at;
+  }
+  return end;
 }
 
 function isBlankOrEnd(octet: number): boolean {

@@ -38,13 +38,7 @@ export function fieldsOf(header: string): Fields {
   for (let at = 0; at < header.length; ) {
     const end = endOfField(header, at);
     const colon = header.indexOf(':', at);
-    const key =
-      colon === -1 || colon > end
-        ? ''
-        : header
-            .slice(at, colon)
-            .replace(/[ \t]+$/, '')
-            .toLowerCase();
+    const key = colon === -1 || colon > end ? '' : nameIn(header, at, colon);
     if (isSigned.has(key)) {
       const line = `${key}:${relaxed(header.slice(colon + 1, end))}\r\n`;
       const lines = fields.get(key);
@@ -116,17 +110,26 @@ export function signedLine(unsigned: string, signature: Buffer): string {
 
 function endOfField(header: string, start: number): number {
   for (let at = header.indexOf('\r\n', start); at !== -1; at = header.indexOf('\r\n', at + 2)) {
-    const next = header.charCodeAt(at + 2);
-    if (next !== 0x20 && next !== 0x09) return at;
+    if (!isBlank(header.charCodeAt(at + 2))) return at;
   }
   return header.length;
 }
 
+function nameIn(header: string, start: number, colon: number): string {
+  let end = colon;
+  while (end > start && isBlank(header.charCodeAt(end - 1))) end -= 1;
+  return header.slice(start, end).toLowerCase();
+}
+
 function relaxed(value: string): string {
-  return value
-    .replaceAll('\r\n', '')
-    .replace(/[ \t]+/g, ' ')
-    .replace(/^ | $/g, '');
+  // Most values are their own canonical form but for the blank before them.
+  const text = foldOrNeedless.test(value) ? value.replaceAll('\r\n', '').replace(/[ \t]+/g, ' ') : value;
+  return text.slice(text.startsWith(' ') ? 1 : 0, text.endsWith(' ') ? -1 : undefined);
+}
+const foldOrNeedless = /[\r\t]| {2}/;
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 /** RFC 6376 §3.5: blanks may stand after a colon of `h=`; a folded line stays below 78 octets. */

@@ -17,6 +17,7 @@ import type { ByteBudget } from './byte-budget.ts';
 import type { ConnectionCaps, Entry } from './connection-caps.ts';
 import type { Authenticate, Intake, SubmittedRecipient } from './intake.ts';
 import { type MailCommand, parseMail, parseRcpt } from './submission-command.ts';
+import { ehloAnswer, ehloName } from './submission-ehlo.ts';
 import { MessageReader, SubmissionStream } from './submission-stream.ts';
 
 export type SubmissionLimits = {
@@ -86,7 +87,6 @@ export class SubmissionConnection extends SMTPConnection {
   #deadlineAt: number;
   #authFailures = 0;
   #isCommitting = false;
-  #isInEhlo = false;
 
   constructor(
     server: SMTPServer,
@@ -160,9 +160,20 @@ export class SubmissionConnection extends SMTPConnection {
   }
 
   override handler_EHLO(command: Buffer, next: Continue): void {
-    this.#isInEhlo = true;
-    super.handler_EHLO(command, next);
-    this.#isInEhlo = false;
+    const name = ehloName(command);
+    if (name === undefined) {
+      // It has the words of a refusal.
+      super.handler_EHLO(command, next);
+      return;
+    }
+    this.hostNameAppearsAs = name;
+    // RFC 5321 §4.1.4
+    this._resetSession();
+    const { maxMessageBytes } = this.#context.limits;
+    const is = { isSecure: this.secure, isLoggedIn: !!this.session.user };
+    const answer = ehloAnswer({ hostname: this.name, maxMessageBytes, ...is });
+    if (this._socket.readyState === 'open') this._socket.write(answer);
+    next();
   }
 
   override handler_AUTH(command: Buffer, next: Continue): void {
@@ -208,14 +219,13 @@ export class SubmissionConnection extends SMTPConnection {
   }
 
   override _isDisabled(command: string): boolean {
-    // RFC 4954 §4: PLAIN is not offered in the clear, or a hasty client sends its key there.
-    return commandsOff.has(command) || (this.#isInEhlo && command === 'AUTH' && !this.secure);
+    return commandsOff.has(command);
   }
 
+  /** smtp-server's own envelope is of no use: it is filled and read by commands that are answered here. */
   override _resetSession(): void {
     this.#mail = undefined;
     if (this.#recipients.size > 0) this.#recipients = new Map();
-    super._resetSession();
   }
 
   override close(): void {

@@ -8,6 +8,7 @@
  */
 import { SMTPStream } from 'smtp-server/lib/smtp-stream.js';
 import { type Problem, problem } from '../errors.ts';
+import { free, joined } from '../freeing.ts';
 import type { Octets } from './byte-budget.ts';
 
 const nul = 0x00;
@@ -47,12 +48,14 @@ export class MessageReader {
     return end;
   }
 
-  /** The whole message. The octets are counted until release(). */
+  /** The whole message, to be left alone from release() on: until then its octets are counted. */
   finish(): { kind: 'message'; bytes: Buffer } | { kind: 'refused'; problem: Problem } {
     if (this.#chunks.length > 1 && !this.#refused) {
       // For a moment both the parts and the whole are in memory.
       if (this.#budget.take(this.#length)) {
-        this.#chunks = [Buffer.concat(this.#chunks, this.#length)];
+        const whole = joined(this.#chunks);
+        for (const part of this.#chunks) free(part);
+        this.#chunks = [whole];
         this.#budget.release(this.#length);
       } else this.#drop(problem('QUEUE_FULL'));
     }
@@ -64,6 +67,7 @@ export class MessageReader {
   release(): void {
     this.#budget.release(this.#held);
     this.#held = 0;
+    for (const part of this.#chunks) free(part);
     this.#chunks = [];
   }
 

@@ -146,8 +146,6 @@ class Listener extends SMTPServer {
       // Asked for at MAIL: the answer then names what is missing, TLS or AUTH.
       authOptional: true,
       hideENHANCEDSTATUSCODES: false,
-      hideDSN: false,
-      hideREQUIRETLS: false,
       // A reverse lookup would leave this machine, and nobody reads its answer.
       disableReverseLookup: true,
       size: limits.maxMessageBytes,
@@ -224,7 +222,7 @@ class Listener extends SMTPServer {
   }
 
   override _expectsProxyHeader(socket: Socket): boolean {
-    return isAddressAllowed(this.#proxies, socket.remoteAddress);
+    return this.#proxies.length > 0 && isAddressAllowed(this.#proxies, socket.remoteAddress);
   }
 
   /** Before TLS and the first word: whose connection it is, and whether there are too many of that client. */

@@ -12,7 +12,7 @@ export type Submission = {
   mailFrom: string;
   /** As admission.recipient() gave them; 1 to the protocol's limit. */
   recipients: readonly SubmittedRecipient[];
-  /** Header and body with CR LF line ends. */
+  /** Header and body with CR LF line ends. Given away: they may be empty when it was taken. */
   bytes: Buffer;
   /** True when no CR, LF or NUL stands alone in them, as was seen while they came. */
   isClean?: boolean | undefined;

@@ -1,21 +1,26 @@
 /** How a message enters: everything that its acceptance means, in the transaction of the caller. */
 import type { Database } from '../../appview/database.ts';
+import { free, joined } from '../freeing.ts';
+import { isDueAlone } from './at-once.ts';
 import type { Bodies } from './bodies.ts';
 import type { Reached } from './crash.ts';
 import type { Effects } from './effects.ts';
+import type { Content, Fresh } from './fresh.ts';
 import type { Answers } from './idempotency.ts';
 import { partsOf, recipientsPerMessage } from './ids.ts';
-import type {
-  Accepted,
-  Batch,
-  BatchAccepted,
-  BatchItem,
-  BatchOutcome,
-  Cap,
-  NewMessage,
-  NewRecipient,
+import {
+  type Batch,
+  type BatchAccepted,
+  type BatchItem,
+  type BatchOutcome,
+  type Cap,
+  domainOf,
+  maxBodyInRow,
+  type NewMessage,
+  type NewRecipient,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
+import type { AcceptAnswer } from './protocol.ts';
 import { type Charged, chargedFor, type QueueQuotas } from './quotas.ts';
 import type { Recipients } from './recipients.ts';
 import { isSimulated, messageDetails, type RecipientDetails, recipientDetails, stored } from './rows.ts';
@@ -24,9 +29,6 @@ import type { Settling } from './settling.ts';
 import type { Sites } from './sites.ts';
 import type { RecipientState } from './states.ts';
 import type { Usage } from './usage.ts';
-
-/** Bodies above this are files: a row that large would go through the WAL twice. */
-export const maxBodyInRow = 256 * 1024;
 
 const noBody = Buffer.alloc(0);
 const noLines: Pick<NewRecipient, 'signatures' | 'prefix'> = { signatures: noBody, prefix: noBody };
@@ -38,6 +40,7 @@ export type Parts = {
   db: Database.Database;
   bodies: Bodies;
   effects: Effects;
+  fresh: Fresh;
   usage: Usage;
   quotas: QueueQuotas;
   answers: Answers;
@@ -52,7 +55,7 @@ export class Accepting {
   readonly #parts: Parts;
   readonly #exists: Statement;
   readonly #insertMessage: Statement;
-  readonly #insertContent: Statement;
+  readonly #insertLines: Statement;
   readonly #insertRecipient: Statement;
   /** Of the newest message; a transaction that failed leaves a gap. */
   #seq: number;
@@ -65,7 +68,7 @@ export class Accepting {
       INSERT INTO message (seq, queue_id, kind, did, domain, via, mail_from, received_at, expires_at,
         size, in_file, open, key_id, category, details)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
-    this.#insertContent = db.prepare('INSERT INTO content (seq, bytes, split, body_at) VALUES (?, ?, ?, ?)');
+    this.#insertLines = db.prepare('INSERT INTO content (seq, bytes, split, body_at) VALUES (?, ?, ?, ?)');
     this.#insertRecipient = db.prepare(`
       INSERT INTO recipient (seq, site, did, next_at, state, address, recipient_domain, return_path,
         signed_at, attempts, records, paused_ms, details)
@@ -76,17 +79,19 @@ export class Accepting {
     this.#seq = last;
   }
 
-  accept(message: NewMessage, at: number): Accepted {
+  accept(message: NewMessage, wanted: boolean, at: number): AcceptAnswer {
     const { did, idempotency } = message;
     const known = idempotency && this.#parts.answers.find(did, idempotency.key, idempotency.fingerprint, at);
     if (known) return known;
     const usedUp = this.#usedUp([message], at);
     if (usedUp.length > 0) return { kind: 'used-up', caps: usedUp };
-    const accepted = this.#take(message, at);
+    const accepted: AcceptAnswer = this.#take(message, at);
     if (accepted.kind === 'committed' && idempotency) {
       const { key, fingerprint, answer } = idempotency;
       this.#parts.answers.store(did, key, fingerprint, answer, at);
     }
+    if (wanted && accepted.kind === 'committed')
+      this.#parts.effects.waiting.at(-1)!.wanted = { message, answer: accepted };
     return accepted;
   }
 
@@ -178,15 +183,21 @@ export class Accepting {
 
   /** The lines of recipient 1, where there is one, stand before the body, those of the others apart. */
   #insertContents(m: NewMessage, first: number, body: Buffer): void {
-    const insert = (seq: number, { signatures, prefix }: typeof noLines, rest: Buffer) => {
-      const bytes = Buffer.concat([signatures, prefix, rest]);
-      this.#insertContent.run([seq, bytes, signatures.length, signatures.length + prefix.length]);
-    };
-    insert(first, m.recipients.find((one) => numberIn(m, one) === 1) ?? noLines, body);
+    const one = m.recipients.find((other) => numberIn(m, other) === 1);
+    const content = this.#insertContent(first, one ?? noLines, body);
+    if (one && isDueAlone(m)) this.#parts.fresh.keep(first + 1, content);
+    else free(content.bytes);
     for (const other of m.recipients) {
       const number = numberIn(m, other);
-      if (number > 1) insert(first + number, other, noBody);
+      if (number > 1) this.#insertContent(first + number, other, noBody);
     }
+  }
+
+  #insertContent(seq: number, { signatures, prefix }: typeof noLines, body: Buffer): Content {
+    const bytes = joined([signatures, prefix, body]);
+    const content = { bytes, split: signatures.length, body_at: signatures.length + prefix.length };
+    this.#insertLines.run([seq, bytes, content.split, content.body_at]);
+    return content;
   }
 
   #insertOne(
@@ -252,8 +263,4 @@ function numberIn(m: NewMessage, { id }: NewRecipient): number {
   const parts = partsOf(id);
   if (parts?.queueId !== m.queueId) throw new Error(`${id} is no recipient of ${m.queueId}`);
   return parts.number;
-}
-
-function domainOf(address: string): string {
-  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
 }

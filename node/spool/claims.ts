@@ -6,11 +6,11 @@
  * knows; of each lane the next few recipients are kept here, the rest stays on disk.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
-import { maxBodyInRow } from './accepting.ts';
-import type { Effects, Waiting } from './effects.ts';
+import type { Effects, Entered, Waiting } from './effects.ts';
+import type { Fresh } from './fresh.ts';
 import { recipientId, recipientsPerMessage } from './ids.ts';
-import { type Head, type Lane, Lanes } from './lanes.ts';
-import type { Claim, MessageKind } from './message.ts';
+import { type Blocked, type Head, type Lane, Lanes } from './lanes.ts';
+import { type Claim, type MessageKind, maxBodyInRow, type NewRecipient } from './message.ts';
 import { asBuffer } from './packing.ts';
 import type { DueQuery, Except } from './protocol.ts';
 import { type MessageDetails, type RecipientDetails, read } from './rows.ts';
@@ -25,13 +25,17 @@ const maxBodies = 4 * 1024 * 1024;
 
 export class Claims {
   readonly #sql: Record<keyof typeof statements, Statement>;
+  readonly #fresh: Fresh;
   readonly #lanes = new Lanes();
   /** Recipient ids to what is claimed. */
   readonly #flights = new Map<string, { seq: number; lane: Lane }>();
   readonly #flying = new Set<number>();
   #now = 0;
+  /** Of the last question. */
+  #blocked: Blocked = { sites: new Set(), members: new Set() };
 
-  constructor(db: Database.Database) {
+  constructor(db: Database.Database, fresh: Fresh) {
+    this.#fresh = fresh;
     const prepared = Object.entries(statements).map(([name, sql]) => [name, db.prepare(sql)]);
     this.#sql = Object.fromEntries(prepared) as Record<keyof typeof statements, Statement>;
     this.load();
@@ -71,6 +75,7 @@ export class Claims {
     if (now < this.#now) this.load();
     this.#now = now;
     const blocked = blockedBy(except);
+    this.#blocked = blocked;
     const claims: Claim[] = [];
     let room = maxBodies;
     while (claims.length < limit) {
@@ -120,9 +125,28 @@ export class Claims {
   /** What a transaction that is on disk means here. */
   apply({ landed, waiting, changed }: Effects): void {
     for (const id of landed) this.#end(id);
-    for (const one of waiting) if (one.at < heldAt) this.#waits(one);
     const lanes = new Set(changed.map(({ site, did }) => this.#lanes.at(site, did)));
+    // What an act of the same commit held, ended or moved is read anew, and not claimed as it was accepted.
+    for (const one of waiting) if (one.at < heldAt && !this.#takesAtOnce(one, lanes)) this.#waits(one);
     for (const lane of lanes) this.#refresh(lane);
+  }
+
+  /** As take() would have handed it out: nothing waits before it, in its lane or in another. */
+  #takesAtOnce({ site, did, seq, at, wanted }: Entered, changed: ReadonlySet<Lane>): boolean {
+    if (!wanted) return false;
+    const { message, answer } = wanted;
+    const lane = this.#lanes.at(site, did);
+    if (changed.has(lane)) return false;
+    const first = this.#lanes.first(this.#blocked);
+    if (answer.kind !== 'committed' || lane.group || isBlocked(lane, this.#blocked)) return false;
+    if (first && first.turn <= at) return false;
+    const content = this.#fresh.take(seq);
+    if (!content) return false;
+    const [{ id }] = message.recipients as [NewRecipient];
+    lane.served = Math.max(lane.served, at);
+    this.#begin(id, seq, lane);
+    answer.claimed = { site, ...content };
+    return true;
   }
 
   #begin(id: string, seq: number, lane: Lane): void {
@@ -179,7 +203,9 @@ export class Claims {
   }
 
   #claim(seq: number, room: number): Claim {
-    const row = this.#sql.claim.get(seq) as Row | undefined;
+    const fresh = this.#fresh.take(seq);
+    const found = (fresh ? this.#sql.claimFresh : this.#sql.claim).get(seq) as Row | undefined;
+    const row = found && fresh ? Object.assign(found, fresh) : found;
     if (!row) throw new CorruptState(`the spool lost the header lines of ${seq}. Restore it from a backup.`);
     const isWhole = !row.in_file && row.size <= Math.min(room, maxBodyInRow);
     const body = isWhole ? this.#body(row) : undefined;
@@ -204,6 +230,10 @@ export class Claims {
 /** Where the lines of a recipient are: those of the first before the body. */
 const contentSeq = `CASE r.seq % ${recipientsPerMessage} WHEN 1 THEN r.seq - 1 ELSE r.seq END`;
 
+const claimColumns = `r.seq, r.site, r.did, r.address, r.recipient_domain, r.return_path, r.signed_at, r.attempts,
+  r.paused_ms, r.details, m.queue_id, m.kind, m.domain, m.mail_from, m.received_at, m.expires_at, m.size, m.in_file,
+  m.key_id, m.category, m.details AS message_details`;
+
 const statements = {
   lanes: `SELECT site, did, MIN(next_at) AS at FROM recipient WHERE next_at IS NOT NULL AND next_at < ${heldAt}
     GROUP BY site, did`,
@@ -212,15 +242,19 @@ const statements = {
     WHERE site = ? AND did = ? AND next_at < ${heldAt} ORDER BY next_at, seq LIMIT ?`,
   place: 'SELECT site, did, next_at AS at FROM recipient WHERE seq = ? AND next_at IS NOT NULL',
   claim: `
-    SELECT r.seq, r.site, r.did, r.address, r.recipient_domain, r.return_path, r.signed_at, r.attempts, r.paused_ms,
-      r.details, c.bytes, c.split, c.body_at, m.queue_id, m.kind, m.domain, m.mail_from, m.received_at, m.expires_at, m.size,
-      m.in_file, m.key_id, m.category, m.details AS message_details
+    SELECT ${claimColumns}, c.bytes, c.split, c.body_at
     FROM recipient r JOIN content c ON c.seq = ${contentSeq} JOIN message m ON m.seq = r.seq / ${recipientsPerMessage}
     WHERE r.seq = ?`,
+  claimFresh: `
+    SELECT ${claimColumns} FROM recipient r JOIN message m ON m.seq = r.seq / ${recipientsPerMessage} WHERE r.seq = ?`,
   body: 'SELECT substr(bytes, body_at + 1) AS bytes FROM content WHERE seq = ?',
 } as const;
 
-function blockedBy({ exceptSites, exceptMembers }: Except) {
+function isBlocked({ site, did }: Lane, { sites, members }: Blocked): boolean {
+  return sites.has(site) || members.has(did);
+}
+
+function blockedBy({ exceptSites, exceptMembers }: Except): Blocked {
   return { sites: new Set(exceptSites), members: new Set(exceptMembers) };
 }
 

@@ -3,13 +3,20 @@
  * while it is made, done when it is committed, taken back when it is not.
  */
 import type { Bodies } from './bodies.ts';
+import type { NewMessage } from './message.ts';
+import type { AcceptAnswer } from './protocol.ts';
 
 export type Waiting = { site: string; did: string; seq: number; at: number };
+
+export type Entered = Waiting & {
+  /** Somebody would begin this message at once: a claim goes into the answer to its acceptance. */
+  wanted?: { message: NewMessage; answer: AcceptAnswer };
+};
 
 export class Effects {
   readonly #bodies: Bodies;
   /** Recipients that are due from then on. */
-  readonly waiting: Waiting[] = [];
+  readonly waiting: Entered[] = [];
   /** Lanes whose order is not what it was. */
   readonly changed: { site: string; did: string }[] = [];
   /** Recipient ids whose claims have ended. */

@@ -37,6 +37,17 @@ export type Notify = 'success' | 'failure' | 'delay' | 'never';
 /** From acceptance to the DSN, unless someone asks for less. */
 export const defaultLifetimeMs = 4 * 24 * 60 * 60_000;
 
+/**
+ * Octets of a body that is stored in one row with its lines, and comes with its claim. A larger one is a file: its
+ * row would go through the WAL twice.
+ */
+export const maxBodyInRow = 256 * 1024;
+
+/** The `recipientDomain` of an address: lower case, without `@`. */
+export function domainOf(address: string): string {
+  return address.slice(address.lastIndexOf('@') + 1).toLowerCase();
+}
+
 export type NewMessage = {
   /** From newQueueId(); a repeated id is refused. */
   queueId: string;
@@ -52,6 +63,8 @@ export type NewMessage = {
   expiresAt: number;
   /** The message without the prepended lines. */
   body: Buffer;
+  /** Nobody needs the body once it is offered: the spool may take its memory, and leave it empty. */
+  givesBody?: boolean;
   /** At least one. */
   recipients: NewRecipient[];
   /** All must have room for every recipient, or nothing is stored. Empty for our own mail. */
@@ -172,7 +185,7 @@ export type Claim = {
   site: string;
   /** Octets of the body. */
   size: number;
-  /** The body, where it is at most 256 KiB and due() had room for it (4 MiB a call): then body() need not be asked. */
+  /** The body, where it is at most `maxBodyInRow` and due() had room for it (4 MiB a call): then body() need not be asked. */
   body?: Buffer;
   keyId?: string;
   category?: string;

@@ -1,6 +1,7 @@
 /** What the two threads of the spool say to each other. */
 import type { Event } from '../enforcement/events.ts';
 import type { CrashPoint } from './crash.ts';
+import type { Content } from './fresh.ts';
 import type { Known } from './idempotency.ts';
 import type {
   Accepted,
@@ -45,9 +46,18 @@ export type Quotas = { all: Quota; perMember: Quota };
 /** A part of the queue added up; messages and bytes are of all. */
 export type SummaryStep = Quota & { sites: SiteSummary[]; cursor?: string };
 
+/** What makes the claim (at-once.ts), beside the message as it was offered. */
+export type Claimed = Content & { site: string };
+
+/** As Accepted; `claimed` where its one recipient is being tried from now on. */
+export type AcceptAnswer =
+  | Exclude<Accepted, { kind: 'committed' }>
+  | { kind: 'committed'; claimed?: Claimed };
+
 /** Each method once: the main thread asks with its arguments, the worker answers with its result. */
 export type Calls = {
-  accept(message: NewMessage): Accepted;
+  /** @param wanted somebody would begin its one recipient at once, so it is claimed if its turn is now */
+  accept(message: NewMessage, wanted?: boolean): AcceptAnswer;
   acceptBatch(batch: Batch): BatchAccepted;
   settle(settlement: Settlement): Settled;
   act(step: ActStep): ActResult;

@@ -11,6 +11,7 @@
  */
 import type { Logger } from 'pino';
 import type { Event } from '../enforcement/events.ts';
+import { canBeginAtOnce, claimOf, type Taker } from './at-once.ts';
 import type { CrashPoint } from './crash.ts';
 import { Link } from './link.ts';
 import type {
@@ -32,6 +33,7 @@ import type { ActStep, CancelScheduled, DueQuery, Except, Quotas } from './proto
 import type { QueuePage, QueueSummary, Selection, SourceUse } from './selection.ts';
 import { Summing } from './summing.ts';
 
+export type { Taker } from './at-once.ts';
 export type * from './message.ts';
 export type { CancelScheduled, DueQuery, Except, Quota, Quotas } from './protocol.ts';
 export type * from './selection.ts';
@@ -67,6 +69,7 @@ export class Spool {
   readonly #log: Logger;
   readonly #listeners = new Set<(mayBeDue: boolean) => void>();
   readonly #housekeeping: NodeJS.Timeout;
+  #taker: Taker | undefined;
 
   private constructor(link: Link, log: Logger) {
     this.#link = link;
@@ -98,15 +101,24 @@ export class Spool {
 
   /** Never rejects. `committed` means on disk; with all others nothing is stored. */
   async accept(message: NewMessage): Promise<Accepted> {
+    const size = message.body.length;
+    const taker = canBeginAtOnce(message) && this.#taker?.wants(message) ? this.#taker : undefined;
+    let claim: Claim | undefined;
     try {
       const { sent, transfer } = packed(message);
-      const accepted = await this.#link.call('accept', [sent], transfer);
-      if (accepted.kind === 'committed') this.#announce();
-      else if (accepted.kind === 'failed')
+      const accepted = await this.#link.call('accept', [sent, taker !== undefined], transfer);
+      if (accepted.kind === 'committed') {
+        claim = accepted.claimed && claimOf(message, accepted.claimed);
+        this.#announce(claim === undefined);
+        return committed;
+      }
+      if (accepted.kind === 'failed')
         this.#log.error({ reason: accepted.reason }, 'spool: message not stored');
       return accepted;
     } catch (error) {
       return { kind: 'failed', reason: (error as Error).message };
+    } finally {
+      taker?.answered(size, claim);
     }
   }
 
@@ -154,6 +166,11 @@ export class Spool {
       if (claim.body) claim.body = asBuffer(claim.body);
     }
     return claims;
+  }
+
+  /** Who is offered what is accepted, before due() is asked; undefined: nobody. */
+  handTo(taker: Taker | undefined): void {
+    this.#taker = taker;
   }
 
   /** Unix ms at which due() has something to give, past or future; undefined when it never will. */
@@ -291,13 +308,20 @@ export class Spool {
     await this.#link.close();
   }
 
-  /** In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. */
+  /**
+   * In steps, each a bounded part of a commit, so that no act over the whole queue stops the mail. Where mail shall
+   * not go on as it was, what was claimed and not begun is given back before each step, and after it what had been
+   * on its way to whoever claims.
+   */
   async #act(step: ActStep): Promise<number> {
+    const recall = () => step.act !== 'released' && step.act !== 'retry' && this.#taker?.recall();
     let total = 0;
     for (let after: string | undefined; ; ) {
+      recall();
       const { changed, cursor } = await this.#link.call('act', [
         after === undefined ? step : { ...step, after },
       ]);
+      recall();
       total += changed;
       if (changed > 0) this.#announce();
       if (cursor === undefined) return total;
@@ -317,6 +341,8 @@ export class Spool {
     for (const listener of this.#listeners) listener(mayBeDue);
   }
 }
+
+const committed: Accepted = { kind: 'committed' };
 
 function throwLater(error: Error): void {
   setImmediate(() => {

@@ -15,6 +15,7 @@ import type { Bodies } from './bodies.ts';
 import type { Claims } from './claims.ts';
 import type { Reached } from './crash.ts';
 import { Effects } from './effects.ts';
+import type { Fresh } from './fresh.ts';
 import { History } from './history.ts';
 import { Answers } from './idempotency.ts';
 import { Outbox } from './outbox.ts';
@@ -50,6 +51,7 @@ export type StoreOptions = {
   db: Database.Database;
   bodies: Bodies;
   claims: Claims;
+  fresh: Fresh;
   /** How long the history of a finished message is kept. */
   retainMs: number;
   quotas: Quotas;
@@ -79,7 +81,7 @@ export class Store {
 
   constructor(options: StoreOptions) {
     this.#options = options;
-    const { db, bodies, claims, retainMs, quotas, reached } = options;
+    const { db, bodies, claims, fresh, retainMs, quotas, reached } = options;
     const prepared = Object.entries(statements).map(([name, sql]) => [name, db.prepare(sql)]);
     this.#sql = Object.fromEntries(prepared) as Record<keyof typeof statements, Statement>;
     this.usage = new Usage(db);
@@ -102,6 +104,7 @@ export class Store {
       ...admitted,
       db,
       bodies,
+      fresh,
       settling: this.#settling,
       reached,
     });
@@ -198,7 +201,8 @@ export class Store {
   #undo({ effects, quotas }: { effects: readonly number[]; quotas: number }): void {
     this.#effects.backTo(effects);
     this.quotas.backTo(quotas);
-    for (const part of [this.usage, this.sources, this.#sites]) part.forget();
+    const { fresh } = this.#options;
+    for (const part of [this.usage, this.sources, this.#sites, fresh]) part.forget();
   }
 
   #flush(): void {
@@ -210,7 +214,7 @@ export class Store {
     this.#clock = at;
     switch (call) {
       case 'accept':
-        return this.#accepting.accept(...args, at);
+        return this.#accepting.accept(args[0], args[1] === true, at);
       case 'acceptBatch':
         return this.#accepting.batch(...args, at);
       case 'settle':

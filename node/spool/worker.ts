@@ -10,15 +10,18 @@ import { type Database, isCorruption } from '../../appview/database.ts';
 import { Bodies } from './bodies.ts';
 import { Claims } from './claims.ts';
 import { crashAt } from './crash.ts';
+import { Fresh } from './fresh.ts';
 import { Lookup } from './lookup.ts';
-import type { Claim } from './message.ts';
+import type { Claim, NewMessage } from './message.ts';
 import { checkFiles, openSpool } from './open.ts';
-import type { Reply, Request, Result, WorkerOptions } from './protocol.ts';
+import { freePacked } from './packing.ts';
+import type { AcceptAnswer, Reply, Request, Result, WorkerOptions } from './protocol.ts';
 import { QueuePages } from './queue-page.ts';
 import { backwardsMs } from './schema.ts';
 import { Store, type Write, type Written, writes } from './store.ts';
 
 type Waiting = { id: number; write: Write };
+type Committed = Extract<AcceptAnswer, { kind: 'committed' }>;
 
 const port = parentPort!;
 
@@ -45,8 +48,9 @@ class SpoolThread {
     const bodies = new Bodies(join(dir, 'spool'));
     this.#lookup = new Lookup(this.#db, bodies);
     checkFiles(this.#lookup, bodies);
-    this.#claims = new Claims(this.#db);
-    const shared = { db: this.#db, bodies, claims: this.#claims };
+    const fresh = new Fresh();
+    this.#claims = new Claims(this.#db, fresh);
+    const shared = { db: this.#db, bodies, claims: this.#claims, fresh };
     this.#store = new Store({ ...shared, retainMs, quotas, reached: crashAt(crashPoint) });
     this.#pages = new QueuePages(this.#db, this.#store.scan, (seq) => this.#claims.isFlying(seq));
     this.#clock = this.#lookup.newestAt();
@@ -93,7 +97,8 @@ class SpoolThread {
     const asked = group.flatMap(({ id, write }, index) =>
       id === unasked ? [] : [resultOf(id, write, results[index]!)],
     );
-    reply({ kind: 'results', results: asked });
+    reply({ kind: 'results', results: asked }, asked.flatMap(buffersOfClaimed));
+    for (const { write } of group) for (const message of broughtBy(write)) freePacked(message);
     if (this.#owesCancelled && results.some(({ kind }) => kind === 'done')) {
       this.#owesCancelled = false;
       this.#finishCancelled(this.#clock);
@@ -196,6 +201,25 @@ function resultOf(id: number, { call }: Write, result: Written): Result {
   if (result.kind === 'done') return { id, value: result.value };
   if (call !== 'accept' && call !== 'acceptBatch') return { id, error: result.reason };
   return { id, value: { kind: 'failed', reason: result.reason } };
+}
+
+/** Messages that came with it; of a DSN that was not stored, the caller has its own. */
+function broughtBy(write: Write): NewMessage[] {
+  switch (write.call) {
+    case 'accept':
+      return [write.args[0]];
+    case 'acceptBatch':
+      return write.args[0].items.flatMap((item) => ('message' in item ? [item.message] : []));
+    case 'settle':
+      return write.args[0].dsn ? [write.args[0].dsn] : [];
+    default:
+      return [];
+  }
+}
+
+function buffersOfClaimed(result: Result): ArrayBuffer[] {
+  const { claimed } = ('value' in result && (result.value as Partial<Committed> | undefined)) || {};
+  return claimed ? [claimed.bytes.buffer as ArrayBuffer] : [];
 }
 
 /** What is moved to the main thread instead of copied: a body, or what claims carry. */

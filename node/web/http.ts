@@ -2,20 +2,20 @@
  * One HTTP port for everything: pages and the send API on fastify, XRPC on @atproto/xrpc-server.
  *
  * xrpc-server brings an Express router and WebSocket servers of its own; requests below `/xrpc/` go
- * there before fastify sees them, and upgrades go to the subscription that they name.
+ * there (xrpc.ts) before fastify sees them, and upgrades go to the subscription that they name.
  */
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Server as XrpcServer } from '@atproto/xrpc-server';
-import express from 'express';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
+import { withoutSchemas } from '../http/without-schemas.ts';
+import type { Xrpc } from './xrpc.ts';
 
 const xrpcPath = '/xrpc/';
 
 export type HttpOptions = {
-  xrpc: XrpcServer;
+  xrpc: Xrpc;
   /** Open WebSockets over all subscriptions; the next one is refused with 503. One address gets a twentieth. */
   maxSubscribers: number;
   /** Reverse proxies whose X-Forwarded-For is believed. Default none. */
@@ -26,12 +26,8 @@ export type HttpOptions = {
 
 /** @returns a fastify instance without routes, not yet listening */
 export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: HttpOptions): FastifyInstance {
-  const router = express();
-  router.disable('x-powered-by');
-  xrpc.router.disable('x-powered-by');
-  router.use(xrpc.router);
-
   const app = fastify({
+    ...withoutSchemas,
     trustProxy: proxies.length > 0 && [...proxies],
     bodyLimit: 1024 * 1024,
     // A request that drips its header or body is cut off, not kept.
@@ -41,7 +37,7 @@ export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: H
     serverFactory: (handler) =>
       createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }, (request, reply) => {
         request.url = originForm(request.url);
-        if (isXrpc(request)) (router as unknown as RequestListener)(request, reply);
+        if (isXrpc(request)) xrpc.handle(request, reply);
         else handler(request, reply);
       }),
     // A URL that does not parse: no route was found, so no route's error handler is asked.
@@ -96,7 +92,7 @@ export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: H
  *
  * A WebSocket gets a second to answer our goodbye: one whose reader is gone would keep the port open.
  */
-export async function closeHttp(app: FastifyInstance, xrpc: XrpcServer): Promise<void> {
+export async function closeHttp(app: FastifyInstance, xrpc: Xrpc): Promise<void> {
   closing.add(app.server);
   const sockets = () => [...xrpc.subscriptions.values()].flatMap(({ wss }) => [...wss.clients]);
   for (const socket of sockets()) socket.close(1001, 'going away');

@@ -32,6 +32,7 @@ const atoms = [
   'é',
   '.',
   '=20',
+  '\x01',
   base64,
 ];
 const names = [

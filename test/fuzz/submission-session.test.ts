@@ -79,10 +79,11 @@ async function talk(world: World, login: string): Promise<void> {
   // Out of whatever it is in: a line, an AUTH exchange, a message.
   dialogue.write('\r\n*\r\n.\r\nQUIT\r\n.\r\nQUIT\r\n');
   for (let reply = await dialogue.reply(); reply !== ''; reply = await dialogue.reply()) {
-    assert.match(reply, /^(220|221|235|25[02]|214|334|354|4[25]\d|5[0-5]\d)[ -]?/);
+    const said = () => `${JSON.stringify(reply)} to ${JSON.stringify(octets.toString('latin1'))}`;
+    assert.match(reply, /^(220|221|235|25[02]|214|334|354|4[25]\d|5[0-5]\d)[ -]?/, said());
     // RFC 2034 §4: the greeting and the answers to HELO and EHLO have none.
     if (/^[245]/.test(reply) && !/^(220|250-|501 Error: ([sS]yntax|Bad hostname syntax))/.test(reply))
-      assert.match(reply, /^\d{3} (\d)\.\d{1,3}\.\d{1,3} |^250 harbor\.test/, reply);
+      assert.match(reply, /^\d{3} (\d)\.\d{1,3}\.\d{1,3} |^250 harbor\.test/, said());
   }
 }
 

@@ -89,3 +89,21 @@ test('a message that is too long is read to its end and dropped', () => {
   const read = reader.finish();
   assert.ok(read.kind === 'refused' && read.problem.entry.code === 'MESSAGE_TOO_LARGE');
 });
+
+test('chunks are freed once they are put together, but for the one with what follows the message', () => {
+  const reader = new MessageReader({ maxBytes: 1e6, budget: new ByteBudget(1e6) });
+  const chunk = (text: string) => Buffer.from(new Uint8Array(Buffer.from(text)).buffer);
+  const [first, second] = [chunk('Subject: x\r\n\r\n'), chunk(`${'y'.repeat(9_000)}\r\n`)];
+  const last = chunk('z\r\n.\r\nNOOP\r\n');
+  assert.deepEqual(
+    [first, second, last].map((one) => reader.push(one)),
+    [-1, -1, 6],
+  );
+  const read = reader.finish();
+  assert.ok(read.kind === 'message');
+  assert.equal(read.bytes.toString(), `Subject: x\r\n\r\n${'y'.repeat(9_000)}\r\nz\r\n`);
+  assert.deepEqual([first.length, second.length], [0, 0]);
+  assert.equal(last.subarray(6).toString(), 'NOOP\r\n');
+  reader.release();
+  assert.equal(read.bytes.length, 0);
+});

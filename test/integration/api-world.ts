@@ -1,6 +1,5 @@
 /** The whole HTTP API of members over a relay with the real spool. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { createServer } from '@atproto/xrpc-server';
 import { Rates } from '../../node/enforcement/rates.ts';
 import { standings } from '../../node/enforcement/standing.ts';
 import type { Door } from '../../node/http/authenticated.ts';
@@ -10,6 +9,7 @@ import { registerMemberApi } from '../../node/relay/api/member-api.ts';
 import { ByteBudget } from '../../node/relay/byte-budget.ts';
 import { OwnMail } from '../../node/relay/own-mail.ts';
 import { createHttp } from '../../node/web/http.ts';
+import { Xrpc } from '../../node/web/xrpc.ts';
 import { openWorld, poolDomain, reef, type World, type WorldOptions, wideOpen } from './submission-world.ts';
 
 export const publicUrl = 'https://harbor.test';
@@ -42,7 +42,12 @@ async function openApi(world: World, o: WorldOptions & { budget?: ByteBudget }) 
   const count = (what: string, reason?: string) => {
     world.counted.push(reason === undefined ? what : `${what} ${reason}`);
   };
-  const app = createHttp({ xrpc: createServer(), maxSubscribers: 1, count, log });
+  const app = createHttp({
+    xrpc: new Xrpc({ addMethods: () => undefined, log }),
+    maxSubscribers: 1,
+    count,
+    log,
+  });
   const door: Door = { authenticator, admission: intake.admission, log };
   const budget = o.budget ?? new ByteBudget(64 * 1024 * 1024);
   const contacts = new Contacts({ db, now });

@@ -68,6 +68,49 @@ test('a member with a thousand messages at a site does not hold up another’s o
   assert.ok(order.indexOf('one@dest.test') < 10, `it was number ${order.indexOf('one@dest.test')}`);
 });
 
+test('a hold takes effect at once for all but the try that is under way', async (t) => {
+  const asked: Socket[] = [];
+  const peer = await scripted(t, { RCPT: (socket) => void asked.push(socket) });
+  const here = await world(t, { port: peer.port, concurrency: { total: 4, perSite: 1 } });
+  const messages = Array.from({ length: 20 }, (_, i) => mail({ to: [`u${i}@dest.test`] }));
+  here.deliverer.start();
+  for (const message of messages) await here.spool.accept(message);
+  await soon(() => asked.length === 1);
+  await here.spool.hold({ did: 'did:plc:reef' }, { by: 'ada', reason: 'odd' });
+  asked[0]!.write('250 ok\r\n');
+  const states = async () =>
+    (await Promise.all(messages.map(({ queueId }) => here.recipient(queueId)))).map(({ state }) => state);
+  while (!(await states()).includes('sent')) await new Promise(setImmediate);
+  const held = (await states()).filter((state) => state === 'held').length;
+  assert.deepEqual([held, asked.length], [19, 1]);
+});
+
+test('what was rerouted stays due when an act concerns other mail', async (t) => {
+  const asked: Socket[] = [];
+  const peer = await scripted(t, { RCPT: (socket) => void asked.push(socket) });
+  const resolver = resolverOf({ 'other.test': { a: ['127.0.0.1'] } });
+  const here = await world(t, {
+    port: peer.port,
+    resolver,
+    concurrency: { total: 4, perSite: 1 },
+    graceMs: 0,
+  });
+  const messages = Array.from({ length: 5 }, (_, i) => mail({ to: [`u${i}@dest.test`] }));
+  for (const message of messages) await here.spool.accept(message);
+  await here.spool.reroute({ did: 'did:plc:reef' }, { by: 'ada', to: 'other.test' });
+  here.deliverer.start();
+  await soon(() => asked.length === 1);
+  await here.spool.hold({ did: 'did:plc:nobody' }, { by: 'ada', reason: 'odd' });
+  asked[0]!.write('250 ok\r\n');
+  await soon(() => asked.length === 2);
+  const tries = await Promise.all(messages.map(({ queueId }) => here.recipient(queueId)));
+  const attempts = tries.flatMap(({ timeline }) => timeline.filter((entry) => !('act' in entry)));
+  assert.deepEqual(
+    attempts.filter(({ outcome }) => outcome !== 'delivered'),
+    [],
+  );
+});
+
 test('a dead host is connected to once, and everyone’s try counts at its time', async (t) => {
   const resolver = resolverOf({ 'dead.test': { a: ['127.0.0.1'] } });
   const here = await world(t, { port: 1, resolver, concurrency: { total: 8, perSite: 1 } });

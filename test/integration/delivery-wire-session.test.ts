@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import type { Outcome } from '../../node/delivery/client.ts';
-import { never, open, opened, outgoing, type Peer, peer } from './delivery-wire-world.ts';
+import { type Act, never, open, opened, outgoing, type Peer, peer } from './delivery-wire-world.ts';
 
 const mailOf = (commands: string[]) => commands.filter((line) => line.startsWith('MAIL'));
 
@@ -38,7 +38,7 @@ test('each message names what it needs and no other: SMTPUTF8, 8BITMIME, SIZE', 
   const size = `SIZE=${plain.message.length}`;
   assert.deepEqual(
     mailOf(there.commands).map((line) => line.slice(line.indexOf('>') + 2)),
-    [size, `BODY=8BITMIME ${size} SMTPUTF8`, `BODY=8BITMIME ${size}`, `SMTPUTF8 ${size}`, size],
+    [size, `SMTPUTF8 BODY=8BITMIME ${size}`, `BODY=8BITMIME ${size}`, `SMTPUTF8 ${size}`, size],
   );
 });
 
@@ -261,4 +261,22 @@ test('each message has the whole time for itself', async (t) => {
   );
   assert.match((outcomes[3] as { summary: string }).summary, /no outcome within 1 s/);
   assert.equal(session.isUsable, false);
+});
+
+test('what the peer refused before it closed, or fell silent, is refused', async (t) => {
+  const no = '550 5.1.1 no such mailbox';
+  const leave: Act = (socket) => void socket.end(`${no}\r\n`);
+  const cases: [stage: string, script: Record<string, Act>][] = [
+    ['mail', { MAIL: leave }],
+    ['recipient', { RCPT: leave }],
+    ['recipient', { RCPT: no, DATA: () => undefined }],
+    ['recipient', { RCPT: no, '.': (socket) => void socket.destroy() }],
+  ];
+  for (const [stage, script] of cases) {
+    const there = await peer(t, { script, offers: ['PIPELINING'] });
+    const session = await opened(t, there, { timeouts: { idleMs: 500 } });
+    const outcome = await session.deliver(outgoing(), never);
+    assert.deepEqual(outcome, { kind: 'refused', stage, reply: no, tls: undefined });
+    assert.equal(session.isUsable, false);
+  }
 });

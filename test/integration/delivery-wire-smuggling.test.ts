@@ -100,3 +100,15 @@ test('random bodies of dots and line ends are one message each, and clean ones a
   }
   assert.ok(!sink.commands.some((line) => line.includes('evil')));
 });
+
+test('what stands in an envelope never ends its command: such an address is said to nobody', async (t) => {
+  const evil = ['a@peer.test>\r\nRSET', 'a@peer.test\nRSET', 'a@peer.test> SIZE=1', '<a@peer.test'];
+  for (const change of evil.flatMap((address) => [{ to: address }, { from: address }])) {
+    const sink = await lenientSink(t);
+    const session = await opened(t, sink);
+    const before = sink.commands.length;
+    await assert.rejects(session.deliver(outgoing(change), never), TypeError);
+    assert.equal(session.isUsable, false);
+    assert.deepEqual(sink.commands.slice(before), [], JSON.stringify(change));
+  }
+});

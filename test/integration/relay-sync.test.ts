@@ -22,7 +22,7 @@ const folder = mkdtempSync(join(tmpdir(), 'atmos-strace-'));
 const record = join(folder, 'calls');
 const calls = 'trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2';
 /** Strings long enough for a page of the database with its header. */
-const wrapper = ['strace', '-f', '-yy', '-s', '5000', '-e', calls, '-e', 'signal=none', '-o', record];
+const wrapper = ['strace', '-f', '-yy', '-s', '9000', '-e', calls, '-e', 'signal=none', '-o', record];
 let world: RelayWorld;
 let sent: { small: Sent[]; large: Sent[] };
 let trace: Call[];

@@ -6,13 +6,13 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
+import { needs } from '../peers.ts';
 import { temporaryFolder } from '../unit/spool-fixtures.ts';
 import { until } from '../until.ts';
 
 const source = new URL('./spool-bad-disk.c', import.meta.url).pathname;
 const child = new URL('./spool-bad-disk-child.ts', import.meta.url).pathname;
-const skip =
-  spawnSync('cc', ['--version']).status === 0 ? false : 'no C compiler here (Debian: gcc libc6-dev)';
+const skip = needs('cc');
 
 async function onBadDisk(t: TestContext) {
   const dir = temporaryFolder(t);

@@ -17,21 +17,28 @@ import { bodyFor, day, due, silent, start, temporaryFolder } from '../unit/spool
 const fuzz = new Fuzz('spool-kill', 'ATMOS_KILL_ROUNDS');
 const child = new URL('./spool-kill-child.ts', import.meta.url).pathname;
 
-type Ledger = { accepted: Set<string>; taken: Set<string>; sent: Set<string>; duplicates: number };
+type Ledger = Record<'accepted' | 'atOnce' | 'taken' | 'sent', Set<string>> & { duplicates: number };
 
-const emptyLedger = (): Ledger => ({ accepted: new Set(), taken: new Set(), sent: new Set(), duplicates: 0 });
+const emptyLedger = (): Ledger => ({
+  ...{ accepted: new Set(), atOnce: new Set(), taken: new Set(), sent: new Set() },
+  duplicates: 0,
+});
 
 test('SIGKILL at random: nothing acknowledged is lost', async (t) => {
-  const total = { accepted: 0, sent: 0, duplicates: 0 };
+  const total = { accepted: 0, atOnce: 0, sent: 0, duplicates: 0 };
   // A spool of its own for every few, since each is looked at in whole after each kill.
   for (let left = fuzz.rounds(2); left > 0; left -= 10) {
-    const { accepted, sent, duplicates } = await killOften(t, Math.min(left, 10));
+    const { accepted, atOnce, sent, duplicates } = await killOften(t, Math.min(left, 10));
     total.accepted += accepted.size;
+    total.atOnce += atOnce.size;
     total.sent += sent.size;
     total.duplicates += duplicates;
   }
-  const { accepted, sent, duplicates } = total;
-  console.log(`spool-kill: ${accepted} acknowledged, ${sent} sent, none lost, ${duplicates} delivered twice`);
+  const { accepted, atOnce, sent, duplicates } = total;
+  assert.ok(atOnce > 0, 'some were claimed in the answer to their acceptance');
+  console.log(
+    `spool-kill: ${accepted} acknowledged, ${atOnce} claimed at once, ${sent} sent, none lost, ${duplicates} delivered twice`,
+  );
 });
 
 async function killOften(t: TestContext, rounds: number): Promise<Ledger> {
@@ -105,7 +112,7 @@ function runUntil(t: TestContext, { dir, seed, ledger, killAfterMs, crashPoint }
 function note(line: string, ledger: Ledger): void {
   const [kind, queueId] = line.split(' ') as [string, string];
   if (kind === 'D' && ledger.taken.has(queueId)) ledger.duplicates += 1;
-  ({ A: ledger.accepted, D: ledger.taken, S: ledger.sent })[kind]!.add(queueId);
+  ({ A: ledger.accepted, C: ledger.atOnce, D: ledger.taken, S: ledger.sent })[kind]!.add(queueId);
 }
 
 async function checkLedger(dir: string, { accepted, sent }: Ledger): Promise<void> {

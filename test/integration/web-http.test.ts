@@ -2,14 +2,16 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, connect } from 'node:net';
 import { test } from 'node:test';
-import { createServer, XrpcStreamServer } from '@atproto/xrpc-server';
+import { XrpcStreamServer } from '@atproto/xrpc-server';
 import { closeHttp, createHttp } from '../../node/web/http.ts';
 import { registerStyle } from '../../node/web/style.ts';
+import { Xrpc } from '../../node/web/xrpc.ts';
 
 const method = 'com.atproto.label.subscribeLabels';
 
 async function openHttp(maxSubscribers = 10, proxies: string[] = []) {
-  const xrpc = createServer();
+  const log = { error: () => undefined };
+  const xrpc = new Xrpc({ addMethods: () => undefined, log });
   const stream = new XrpcStreamServer({
     noServer: true,
     // A subscription that never has anything to say.
@@ -17,13 +19,14 @@ async function openHttp(maxSubscribers = 10, proxies: string[] = []) {
       await once(signal, 'abort').catch(() => undefined);
     },
   });
-  xrpc.subscriptions.set(method, stream);
+  const { subscriptions } = await xrpc.open();
+  subscriptions.set(method, stream);
   const counted: string[] = [];
   const http = createHttp({
     xrpc,
     ...{ maxSubscribers, proxies },
     count: (what) => void counted.push(what),
-    log: { error: () => undefined },
+    log,
   });
   http.get('/', () => 'hello');
   http.get('/who', (request) => request.ip);

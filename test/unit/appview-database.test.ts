@@ -68,6 +68,15 @@ test('a new database is made with its folder, its schema and the durability aske
   relaxed.close();
 });
 
+test('a new file has the page size asked for, and one that exists keeps its own', () => {
+  const file = newFile();
+  for (const pageBytes of [8_192, 16_384]) {
+    const db = openDatabase(file, [first], { ...full, pageBytes });
+    assert.equal(Object.values(db.prepare('PRAGMA page_size').get() as object)[0], 8_192);
+    db.close();
+  }
+});
+
 test('an older schema is brought up to date, and a snapshot from before lies beside it', () => {
   const file = newFile();
   withNote(file);

@@ -81,6 +81,7 @@ test('a stop is over within its grace though the disk answers nothing', { timeou
   const { promise: isAsked, resolve: asked } = Promise.withResolvers<void>();
   const hung: Partial<Spool> = {
     onCommitted: () => () => undefined,
+    handTo: () => undefined,
     sourceUse: async () => [],
     nextDueAt: never,
     due: () => {

@@ -15,7 +15,8 @@ function made(sources: readonly { address: string; warm: boolean }[]): { sources
 }
 
 function choose(sources: Sources, wanted: Partial<Wanted> = {}): Chosen {
-  return sources.choose({ site: 'mx.test', families: [4], hasRoom: () => true, ...wanted });
+  const idle = { hasRoom: () => true, isSuspended: () => false };
+  return sources.choose({ site: 'mx.test', families: [4], ...idle, ...wanted });
 }
 
 /** Sends until the plan is used up, and says how many that were. */
@@ -41,10 +42,7 @@ test('a new address goes first within its plan, each provider apart; what exceed
   const days = [1, 2, 3].map(() => {
     clock.forward(day);
     // After the table it is warm, and no plan ends.
-    return sources.choose({ site: 'mx.test', families: [4], hasRoom: () => true }) &&
-      clock.at < start + 3 * day
-      ? sendAll(sources)
-      : 0;
+    return choose(sources) && clock.at < start + 3 * day ? sendAll(sources) : 0;
   });
   assert.deepEqual(days, [4, 8, 0]);
   sources.began(fresh.address, 'mx.test');
@@ -99,12 +97,16 @@ test('a second try goes from the address of the first, as greylisting wants it',
   const { sources } = made([warm, fresh]);
   assert.deepEqual(choose(sources, { last: warm.address }), { kind: 'chosen', source: warm.address });
   assert.deepEqual(choose(sources), { kind: 'chosen', source: fresh.address });
-  // Unless that one may not speak to the site now.
+});
+
+test('a second try waits for the address of the first while that is busy, and not while it is to stay away', () => {
+  const { sources } = made([warm, fresh]);
   const hasRoom = (source: string | undefined) => source !== warm.address;
-  assert.deepEqual(choose(sources, { last: warm.address, hasRoom }), {
-    kind: 'chosen',
-    source: fresh.address,
-  });
+  const waits = { kind: 'last-busy', source: warm.address };
+  assert.deepEqual(choose(sources, { last: warm.address, hasRoom }), waits);
+  const isSuspended = (source: string | undefined) => source === warm.address;
+  const other = { kind: 'chosen', source: fresh.address };
+  assert.deepEqual(choose(sources, { last: warm.address, hasRoom, isSuspended }), other);
 });
 
 test('IPv4 is spoken to from IPv4, and IPv6 from IPv6', () => {

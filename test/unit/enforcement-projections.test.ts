@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -129,21 +129,50 @@ test('a commit in the outbox wakes the copy', async () => {
   await events.stop();
 });
 
-test('before an outbox forgets, the disk has been made to keep: something is written that can be synced', () => {
+test('an outbox does not forget before the log of node.db has been synced', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'events-'));
+  const file = join(dir, 'node.db');
+  const db = openDatabase(file, nodeMigrations, { synchronous: 'FULL' });
+  const forgotten: string[] = [];
+  const id = String(start * 2048 + 128);
+  const source = {
+    eventsAfter: async (after: string): Promise<Event[]> =>
+      after === '0' ? [{ id, type: 'relay_attempt', at: start, did: reef, detail: {} }] : [],
+    forgetEvents: async (through: string) => void forgotten.push(through),
+  };
+  const options = { db, source, outbox: outboxes.spool, log, now: () => start, count: () => undefined };
+  const events = new EventLog(options);
+  renameSync(`${file}-wal`, `${file}-away`);
+  await assert.rejects(events.copy(), /ENOENT/, 'there is nothing that could be synced');
+  assert.deepEqual(forgotten, []);
+  const { synchronous } = db.prepare('PRAGMA synchronous').get() as { synchronous: number };
+  assert.equal(synchronous, 2, 'FULL again');
+  renameSync(`${file}-away`, `${file}-wal`);
+  await events.copy();
+  assert.deepEqual(forgotten, [id]);
+  db.close();
+  rmSync(dir, { recursive: true });
+});
+
+test('the log of node.db does not grow with the events that came through it', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'events-'));
   const file = join(dir, 'node.db');
   const db = openDatabase(file, nodeMigrations, { synchronous: 'FULL' });
   const store = new EventStore({ db, now: () => start });
-  store.store(outboxes.spool, [
-    { id: String(start * 2048 + 128), type: 'relay_attempt', at: start, did: reef, detail: {} },
-  ]);
-  const level = db.prepare('PRAGMA synchronous').get() as { synchronous: number };
-  assert.equal(level.synchronous, 2, 'FULL again');
-  for (let n = 0; n < 3; n++) {
-    const before = statSync(`${file}-wal`).size;
-    store.makeDurable(outboxes.spool);
-    assert.ok(statSync(`${file}-wal`).size > before, 'a commit without a change syncs nothing');
+  let id = start * 2048 + 128;
+  const detail = { words: 'x'.repeat(500) };
+  const sizes: number[] = [];
+  for (let round = 0; round < 6; round++) {
+    for (let n = 0; n < 25; n++) {
+      const events = times(100, (): Event => {
+        return { id: String(++id), type: 'relay_attempt', at: start, did: reef, detail };
+      });
+      store.store(outboxes.spool, events);
+    }
+    await store.makeDurable();
+    sizes.push(statSync(`${file}-wal`).size);
   }
+  assert.ok(sizes.at(-1)! < 2 * sizes[0]!, `without checkpoints it grows by as much each time: ${sizes}`);
   db.close();
   rmSync(dir, { recursive: true });
 });

@@ -1,9 +1,10 @@
 /** The signing thread by itself. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { BodyHash } from '../../node/relay/signing-body.ts';
 import type { Done, Job } from '../../node/relay/signing-worker.ts';
 
 test('bodies that are broken off do not pile up', async (t) => {
@@ -25,4 +26,27 @@ test('bodies that are broken off do not pile up', async (t) => {
     { kind: 'hashed', bodyHash },
     { kind: 'hashed', bodyHash },
   ]);
+});
+
+test('a needless blank is found wherever it stands, and nothing else is taken for one', () => {
+  // Blanks and controls, and what RFC 6376 §3.4.4 makes of them between two words.
+  const kinds = [
+    ['  ', ' '],
+    ['\t', ' '],
+    [' \t', ' '],
+    [' \r\n', '\r\n'],
+    [' \x1f', ' \x1f'],
+    ['\x01\x08', '\x01\x08'],
+    ['\r\n ', '\r\n '],
+  ] as const;
+  const rest = ' \xa0\x89 word';
+  // Every place in a word of four octets, and on both sides of a step of the search (signing-body.ts).
+  for (const before of [0, 1, 2, 3, 4, 5, 2044, 2045, 2046, 2047, 2048, 2049, 4100])
+    for (const [given, canonical] of kinds)
+      for (const clean of ['x'.repeat(before), 'x '.repeat(before).slice(0, before).replace(/ $/, 'x')]) {
+        const body = new BodyHash();
+        body.update(Buffer.from(`y${clean}y${given}y${rest}\r\n`, 'latin1'));
+        const expected = Buffer.from(`y${clean}y${canonical}y${rest}\r\n`, 'latin1');
+        assert.equal(body.digest(), hash('sha256', expected, 'base64'), JSON.stringify([given, before]));
+      }
 });

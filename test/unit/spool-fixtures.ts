@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { openDatabase } from '../../appview/database.ts';
 import { Bodies } from '../../node/spool/bodies.ts';
 import { Claims } from '../../node/spool/claims.ts';
+import { Fresh } from '../../node/spool/fresh.ts';
 import { newQueueId, recipientId } from '../../node/spool/ids.ts';
 import type { NextState } from '../../node/spool/message.ts';
 import type { ActStep, Quotas } from '../../node/spool/protocol.ts';
@@ -120,9 +121,18 @@ export function storeInMemory(
   folder = temporaryFolder(t),
 ) {
   const db = openDatabase(':memory:', spoolMigrations, { synchronous: 'NORMAL' });
-  const claims = new Claims(db);
+  const fresh = new Fresh();
+  const claims = new Claims(db, fresh);
   const bodies = new Bodies(folder);
-  const store = new Store({ db, bodies, claims, retainMs: 30 * day, quotas, reached: () => undefined });
+  const store = new Store({
+    db,
+    bodies,
+    claims,
+    fresh,
+    retainMs: 30 * day,
+    quotas,
+    reached: () => undefined,
+  });
   const write = (one: Write) => {
     const [written] = store.commit([one]);
     if (written!.kind === 'refused') throw new Error(written!.reason);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { Claims } from '../../node/spool/claims.ts';
+import { Fresh } from '../../node/spool/fresh.ts';
 import type { NewMessage } from '../../node/spool/message.ts';
 import { openStates, type RecipientState, recipientStates, terminalStates } from '../../node/spool/states.ts';
 import type { Write } from '../../node/spool/store.ts';
@@ -170,6 +171,6 @@ test('what fails once a transaction is on disk is no refusal: the spool stops, a
   };
   const message = mail();
   assert.throws(() => store.commit([accept(message)]), { name: 'CorruptState' });
-  const [claim] = new Claims(db).take(everything);
+  const [claim] = new Claims(db, new Fresh()).take(everything);
   assert.equal(claim!.queueId, message.queueId);
 });

@@ -1,14 +1,16 @@
 /**
  * Processes that a benchmark starts, and that end with it whatever happens.
  *
- * Promise: what is started here is gone after `stopAll`. Our own programs watch their IPC channel; foreign
- * ones are told by the kernel (foreign.ts), so that even a killed benchmark leaves nothing running.
+ * Promise: what is started here is gone after `stopAll`. Our own programs watch their IPC channel or their
+ * standard input; foreign ones are told by the kernel (foreign.ts), so that even a killed benchmark leaves
+ * nothing running.
  */
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { boundToUs } from '../../foreign.ts';
 
@@ -38,8 +40,22 @@ export function startForeign(o: {
 }
 
 /** A program of this folder that is driven over IPC. */
-export function startProgram(file: string, args: string[] = [], flags: string[] = []): ChildProcess {
-  return remember(fork(join(import.meta.dirname, file), args, { execArgv: flags, detached: true }));
+export function startProgram(
+  file: string,
+  args: string[] = [],
+  { flags = [], env = {} }: { flags?: string[]; env?: NodeJS.ProcessEnv } = {},
+): ChildProcess {
+  const options = { execArgv: flags, env: { ...process.env, ...env }, detached: true };
+  return remember(fork(join(import.meta.dirname, file), args, options));
+}
+
+/** A program that takes orders as lines; its reports, lines of JSON, come as messages. */
+export function startByLines([file, ...args]: [string, ...string[]]): ChildProcess {
+  const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
+  createInterface({ input: child.stdout }).on('line', (line) => child.emit('message', JSON.parse(line)));
+  // It ended before it read: who waits for a message is told of that.
+  child.stdin.on('error', () => undefined);
+  return remember(child);
 }
 
 export function remember(child: ChildProcess): ChildProcess {

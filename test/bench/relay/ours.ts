@@ -1,5 +1,6 @@
 /**
- * Our own node as an operator runs it. Caps are raised; everything else is the default.
+ * Our own node as an operator runs it. Caps are raised, those of sessions too: one client opens more when answers
+ * are late, and that is to be measured. Everything else is the default.
  */
 import { join } from 'node:path';
 import { RelayNode } from '../../relay-node.ts';
@@ -15,6 +16,7 @@ import {
 } from './system.ts';
 
 const twoSignatures = join(import.meta.dirname, 'two-signatures.ts');
+const manySessions = { maxConnections: 2_000, perAddress: 2_000, perMember: 2_000 };
 const did = 'did:plc:benchbenchbenchbenchbenc';
 
 /** Member RSA, member Ed25519 and pool RSA. */
@@ -33,7 +35,11 @@ function system(key: string, name: string) {
 async function start({ dir, sinkPort, tls }: Surroundings, more: string[] = []): Promise<Running> {
   const node = await RelayNode.start({
     ...{ dir, poolDomain, deliveryPort: sinkPort },
-    config: { tls, ...(JSON.parse(process.env.ATMOS_BENCH_CONFIG ?? '{}') as object) },
+    config: {
+      tls,
+      submission: manySessions,
+      ...(JSON.parse(process.env.ATMOS_BENCH_CONFIG ?? '{}') as object),
+    },
     nodeFlags: [...nodeFlags, ...more],
     members: [{ did, domains: [senderDomain] }],
   });

@@ -1,14 +1,20 @@
 /**
- * One round: a number of messages through one system, from the client's first connection until the last
+ * One round: a number of messages through one system, from the load's first connection until the last
  * message is at the sink and the system has come to rest.
  *
  * @throws when not exactly what was sent arrived
  */
 import type { ChildProcess } from 'node:child_process';
 import { cpuMsOf, pssMbOf, rssMbOf } from '../processes.ts';
-import { messageOf, startProgram, stop } from './children.ts';
-import type { Load, LoadReport } from './client.ts';
-import type { SinkOrder, SinkReport } from './sink.ts';
+import { messageOf, stop } from './children.ts';
+import {
+  expectMessages,
+  type LoadReport,
+  type SinkReport,
+  startLoad,
+  startSink,
+  type TlsLoad,
+} from './ends.ts';
 import type { DnsText, Running } from './system.ts';
 
 export type Figures = {
@@ -72,16 +78,15 @@ export class TlsSink {
     this.port = port;
   }
 
-  static async start(tls: { key: string; cert: string }): Promise<TlsSink> {
-    const child = startProgram('sink.ts');
-    child.send({ kind: 'listen', ...tls } satisfies SinkOrder);
+  static async start(tls: { keyFile: string; certFile: string }): Promise<TlsSink> {
+    const child = startSink(tls);
     const report = await messageOf<SinkReport>(child, 10_000, 'the sink');
     if (report.kind !== 'listening') throw new Error(`the sink says ${report.kind}`);
     return new TlsSink(child, report.port);
   }
 
   async arrived(messages: number, withinMs = 120_000): Promise<number> {
-    this.#child.send({ kind: 'expect', messages, keep: 2 } satisfies SinkOrder);
+    expectMessages(this.#child, messages, 2);
     const report = await messageOf<SinkReport>(this.#child, withinMs, 'the last delivery');
     if (report.kind !== 'complete') throw new Error(`the sink says ${JSON.stringify(report)}`);
     this.kept = report.kept.map((one) => Buffer.from(one, 'base64'));
@@ -96,13 +101,12 @@ export class TlsSink {
   }
 }
 
-/** Our own client. */
-export async function sendLoad(load: Load): Promise<Extract<LoadReport, { kind: 'done' }>> {
-  const child = startProgram('client.ts');
-  child.send(load);
-  const report = await messageOf<LoadReport>(child, 180_000, 'the client');
-  child.disconnect();
-  if (report.kind === 'failed') throw new Error(`the client failed: ${report.reason}`);
+/** Our own load. */
+export async function sendLoad(load: TlsLoad): Promise<Extract<LoadReport, { kind: 'done' }>> {
+  const child = startLoad(load);
+  const report = await messageOf<LoadReport>(child, 180_000, 'the load');
+  child.stdin!.end();
+  if (report.kind === 'failed') throw new Error(`the load failed: ${report.reason}`);
   if (report.accepted !== load.messages) throw new Error(`${report.accepted} of ${load.messages} accepted`);
   return report;
 }

@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { boundToUs } from '../../foreign.ts';
 import { freePort } from '../../free-port.ts';
 import { remember, stop, untilListening } from './children.ts';
-import type { Load } from './client.ts';
 import { now } from './clock.ts';
+import type { Load } from './ends.ts';
 
 export class SourceAndSink {
   readonly #child: ChildProcess;

@@ -9,17 +9,15 @@ import { type DkimKeys, poolDomain, type Surroundings, senderDomain } from './sy
 
 export class Shared {
   readonly dir: string;
-  readonly #tls: Surroundings['tls'];
-  /** PEM. */
-  readonly certificate: { key: string; cert: string };
+  /** What all show, to clients and as destinations. */
+  readonly certificate: Surroundings['tls'];
   readonly #dkim: DkimKeys;
 
-  private constructor(dir: string, certificate: { key: string; cert: string }) {
+  private constructor(dir: string, { key, cert }: { key: string; cert: string }) {
     this.dir = dir;
-    this.certificate = certificate;
-    this.#tls = { keyFile: join(dir, 'key.pem'), certFile: join(dir, 'cert.pem') };
-    writeFileSync(this.#tls.keyFile, certificate.key);
-    writeFileSync(this.#tls.certFile, certificate.cert);
+    this.certificate = { keyFile: join(dir, 'key.pem'), certFile: join(dir, 'cert.pem') };
+    writeFileSync(this.certificate.keyFile, key);
+    writeFileSync(this.certificate.certFile, cert);
     this.#dkim = [senderDomain, poolDomain].map((domain) => makeKey(dir, domain));
   }
 
@@ -38,7 +36,7 @@ export class Shared {
   for(name: string, sinkPort: number): Surroundings {
     const dir = join(this.dir, name);
     mkdirSync(dir, { mode: 0o755 });
-    return { dir, sinkPort, tls: this.#tls, dkim: this.#dkim };
+    return { dir, sinkPort, tls: this.certificate, dkim: this.#dkim };
   }
 
   /** With ATMOS_BENCH_KEEP=1 the folder stays, to read the logs. */

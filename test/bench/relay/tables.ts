@@ -88,7 +88,7 @@ function endsFor(sink: TlsSink | SourceAndSink, { port, auth, recipientDomain }:
   const envelope = { from: `a@${senderDomain}`, to: `b@${recipientDomain}` };
   const load = { port, sessions, messages, bytes, reuse, ...envelope };
   return {
-    send: () => (sink instanceof TlsSink ? sendLoad({ ...load, ...(auth && { auth }) }) : sink.send(load)),
+    send: () => (sink instanceof TlsSink ? sendLoad({ ...load, auth: auth! }) : sink.send(load)),
     arrived: () => sink.arrived(messages),
     verify: (records) => (sink instanceof TlsSink ? verifySignatures(sink.kept, records) : Promise.resolve()),
   };

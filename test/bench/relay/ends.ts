@@ -1,0 +1,94 @@
+/**
+ * The two ends of table 1, the same for all systems: the load (ends/load.c) and the sink (ends/sink.c).
+ *
+ * In C, as they share the cores with what is measured: the less they take, the truer the ratios. The machine's
+ * compiler makes them in a cache folder, when first needed and after each change.
+ */
+import { type ChildProcess, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startByLines } from './children.ts';
+
+export type Load = {
+  port: number;
+  sessions: number;
+  messages: number;
+  /** Octets of a message's body. */
+  bytes: number;
+  /** False: a connection for each message; where there is TLS, a full handshake and a login too. */
+  reuse: boolean;
+  from: string;
+  to: string;
+};
+
+export type TlsLoad = Load & {
+  auth: { user: string; pass: string };
+  /** Open loop. Undefined: each session sends its next message when the last was answered. */
+  perSecond?: number;
+};
+
+export type LoadReport =
+  | { kind: 'done'; startedAt: number; endedAt: number; accepted: number; latenciesMs: number[] }
+  | { kind: 'failed'; reason: string };
+
+export type SinkReport =
+  | { kind: 'listening'; port: number }
+  /** All are here; `at` is when the last was. Messages as on the wire, in base64. */
+  | { kind: 'complete'; at: number; kept: string[] }
+  | { kind: 'too-many'; messages: number };
+
+const folder = join(import.meta.dirname, 'ends');
+const files = ['wire.h', 'wire.c', 'load.c', 'sink.c'].map((name) => join(folder, name));
+const flags = ['-std=c11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror'];
+
+/** Starts to send; one LoadReport comes as a message. */
+export function startLoad(load: TlsLoad): ChildProcess {
+  const { port, sessions, messages, bytes, reuse, perSecond = 0, from, to, auth } = load;
+  const numbers = [port, sessions, messages, bytes, Number(reuse), perSecond];
+  const child = startByLines([compiled('load')]);
+  child.stdin!.write(`${[...numbers, from, to, auth.user, auth.pass].join(' ')}\n`);
+  return child;
+}
+
+/** Listens; SinkReports come as messages. */
+export function startSink({ keyFile, certFile }: { keyFile: string; certFile: string }): ChildProcess {
+  return startByLines([compiled('sink'), keyFile, certFile]);
+}
+
+/** Has the sink begin to count, and keep the first messages whole. */
+export function expectMessages(sink: ChildProcess, messages: number, keep: number): void {
+  sink.stdin!.write(`expect ${messages} ${keep}\n`);
+}
+
+/** The reason why they cannot run here. */
+export function missingEnds(): string | false {
+  try {
+    compiled('load');
+    compiled('sink');
+    return false;
+  } catch (error) {
+    const words = String((error as { stderr?: string }).stderr ?? error).trim();
+    return `cc did not make its ends (Debian: gcc libc6-dev libssl-dev): ${words.slice(0, 300)}`;
+  }
+}
+
+/** @returns the program's path. @throws when the compiler does */
+function compiled(name: 'load' | 'sink'): string {
+  const version = createHash('sha256').update(flags.join());
+  for (const file of files) version.update(readFileSync(file));
+  const cache = join(tmpdir(), 'atmos-bench-cache', `ends-${version.digest('hex').slice(0, 16)}`);
+  const program = join(cache, name);
+  if (existsSync(program)) return program;
+  mkdirSync(cache, { recursive: true });
+  // Under another name until it is whole: two benchmarks may begin at once.
+  const made = `${program}.${process.pid}`;
+  const sources = ['wire.c', `${name}.c`].map((file) => join(folder, file));
+  execFileSync('cc', [...flags, '-o', made, ...sources, '-lssl', '-lcrypto'], {
+    encoding: 'utf8',
+    stdio: 'pipe',
+  });
+  renameSync(made, program);
+  return program;
+}
