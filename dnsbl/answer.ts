@@ -158,7 +158,7 @@ export class Answerer {
     else if (admission === 'refuse') this.outcome = OUTCOME.refused;
     else if (query.class === CLASS_CHAOS) this.#sayChaos();
     else if (query.class !== CLASS_IN) this.outcome = OUTCOME.refused;
-    else if (isUnfit(query.type)) this.outcome = unfitOutcome(query.type);
+    else if (isUnfit(query.type)) this.#sayUnfit(transport);
     else return this.#fromZones(client, transport);
     return true;
   }
@@ -169,6 +169,20 @@ export class Answerer {
     if (text === undefined || (this.type !== TYPE.TXT && this.type !== TYPE.ANY)) return;
     this.outcome = OUTCOME.noerror;
     this.#response.addString(text, CLASS_CHAOS, 0);
+  }
+
+  /** RFC 1995 §2: an IXFR over UDP gets the SOA, as anybody does; for more its client comes over TCP. */
+  #sayUnfit(transport: Transport): void {
+    this.outcome = unfitOutcome(this.type);
+    if (this.type !== TYPE.IXFR || transport !== 'udp') return;
+    const { query } = this;
+    const zone = this.#zones.find(
+      ({ reader }) => query.labels === reader.apexLabels && isApex(query, 0, reader.apex),
+    );
+    if (zone === undefined) return;
+    this.zone = zone.index;
+    this.outcome = OUTCOME.noerror;
+    this.#response.addSoa(zone.reader.apexSoa, zone.reader.serial);
   }
 
   #fromZones(client: Client, transport: Transport): boolean {
@@ -331,7 +345,7 @@ function isUnfit(type: number): boolean {
   return type === TYPE.OPT || (type >= 128 && type < TYPE.ANY);
 }
 
-/** Transfers are the server's business; what reaches this place comes over a way that has none. */
+/** Transfers are the server's business; those that reach this place come over a way that has none. */
 function unfitOutcome(type: number): number {
   if (type === TYPE.AXFR || type === TYPE.IXFR) return OUTCOME.refused;
   return type === TYPE.MAILA || type === TYPE.MAILB ? OUTCOME.notimp : OUTCOME.formerr;

@@ -23,6 +23,8 @@ const socketNames = [
   'dns_tcp_errors accept',
   'dns_transfers begun',
   'dns_transfers broken',
+  'dns_tsig signed',
+  'dns_tsig rejected',
 ] as const;
 export const SOCKET = {
   udpQueries: 0,
@@ -40,6 +42,8 @@ export const SOCKET = {
   acceptErrors: 12,
   transfers: 13,
   transferErrors: 14,
+  tsigSigned: 15,
+  tsigRejected: 16,
 } as const;
 
 export interface SocketCounters {

@@ -172,7 +172,11 @@ function sockets(counts: ReadonlyMap<string, number>): Metric[] {
   return [...byName].map(([name, samples]) => metric(name, socketHelp[name] ?? name, 'counter', samples));
 }
 
-const socketLabels: Record<string, string> = { dns_queries: 'transport', dns_transfers: 'event' };
+const socketLabels: Record<string, string> = {
+  dns_queries: 'transport',
+  dns_transfers: 'event',
+  dns_tsig: 'event',
+};
 
 const socketHelp: Record<string, string> = {
   atmos_dns_queries_total: 'packets and messages that came in',
@@ -181,7 +185,8 @@ const socketHelp: Record<string, string> = {
   atmos_dns_tcp_refused_total: 'TCP connections reset at once, by the cap that was reached',
   atmos_dns_tcp_closed_total: 'TCP connections closed by us',
   atmos_dns_tcp_errors_total: 'errors of TCP sockets',
-  atmos_dns_transfers_total: 'zone transfers and signed messages handed on',
+  atmos_dns_transfers_total: 'requests for a zone over TCP',
+  atmos_dns_tsig_total: 'answers to signed questions, and those whose signature was not right',
 };
 
 function access(sum: Sum): Metric[] {

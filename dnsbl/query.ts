@@ -44,11 +44,14 @@ export class QueryReader {
   /** Where the cookie option's data stands; -1 without one. */
   cookieAt = -1;
   cookieLength = 0;
+  /** There is a TSIG among the records: not yet that it is right. */
+  isSigned = false;
   #fixed = 0;
   #ownedByRoot = false;
 
   /** @returns one of READ */
   read(packet: Uint8Array, start: number, end: number): number {
+    this.isSigned = false;
     if (end - start < HEADER_OCTETS) return READ.short;
     const flags = packet[start + 2]!;
     if ((flags & 0x80) !== 0) return READ.response;
@@ -120,7 +123,9 @@ export class QueryReader {
       const next = this.#readRecord(packet, at, end);
       if (next < 0) return false;
       at = next;
-      if (u16(packet, this.#fixed) !== TYPE.OPT) continue;
+      const type = u16(packet, this.#fixed);
+      if (type === TYPE.TSIG) this.isSigned = true;
+      if (type !== TYPE.OPT) continue;
       // RFC 6891 §6.1.1: one, in the additional section, owned by the root.
       if (this.hasEdns || index < before || !this.#ownedByRoot) return false;
       if (!this.#readOpt(packet, this.#fixed, at)) return false;

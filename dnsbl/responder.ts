@@ -17,6 +17,8 @@ import type { ThreadMetrics } from './metrics.ts';
 import { ThreadQueryLog } from './query-log.ts';
 import type { Client } from './seams.ts';
 import type { ZoneShare } from './table/share.ts';
+import type { TsigKey } from './transfer/keys.ts';
+import { SignedAnswers } from './transfer/signed-answers.ts';
 import type { Transport } from './wire.ts';
 
 /** Structured-cloneable. */
@@ -25,6 +27,8 @@ export type ThreadSetup = {
   counters: SharedArrayBuffer;
   /** Left out: everyone is answered, and cookies are not spoken. */
   access?: AccessShare;
+  /** With which signed questions are answered; none: each is told that we do not share its key. */
+  tsigKeys: readonly TsigKey[];
   /** This thread's ring. */
   queryLog?: SharedArrayBuffer;
   /** See AnswererOptions. */
@@ -48,6 +52,7 @@ export class Responder {
   readonly #clock = new Clock();
   readonly #access: ThreadAccess | undefined;
   readonly #queryLog: ThreadQueryLog | undefined;
+  readonly #signed: SignedAnswers;
   #mayReportAtMs = 0;
 
   constructor(options: ResponderOptions) {
@@ -56,8 +61,11 @@ export class Responder {
     this.#options = options;
     this.#queryLog = queryLog && new ThreadQueryLog(queryLog, this.#clock, counters);
     this.#access = this.#openAccess();
+    this.#signed = new SignedAnswers(options.setup.tsigKeys);
     const { gate, cookies, keys } = this.#access ?? {};
     this.#answerer = new Answerer({ zones, counters, nsid, version, gate, cookies, keys });
+    // Whoever keeps the setup would keep the first tables for ever.
+    zones.length = 0;
   }
 
   #openAccess(): ThreadAccess | undefined {
@@ -105,7 +113,9 @@ export class Responder {
     try {
       const { counters } = this.#options;
       const startedMs = counters.startTiming();
-      const octets = this.#answerer.answer(packet, start, length, transport, client, out, outAt);
+      let octets = this.#answerer.answer(packet, start, length, transport, client, out, outAt);
+      if (this.#answerer.query.isSigned && octets > 0)
+        octets = this.#sign(packet, start, length, transport, out, outAt, octets);
       if (startedMs !== 0) counters.timed(startedMs);
       this.#queryLog?.see(this.#answerer, client, transport, octets);
       return octets;
@@ -113,6 +123,20 @@ export class Responder {
       this.#fault(error, Buffer.from(packet.subarray(start, start + Math.min(length, 512))).toString('hex'));
       return 0;
     }
+  }
+
+  #sign(
+    packet: Uint8Array,
+    start: number,
+    length: number,
+    transport: Transport,
+    out: Uint8Array,
+    outAt: number,
+    octets: number,
+  ): number {
+    const signed = this.#signed.sign(packet, start, length, transport, out, outAt, octets);
+    this.#options.counters.add(signed.isRight ? SOCKET.tsigSigned : SOCKET.tsigRejected);
+    return signed.octets;
   }
 
   #fault(error: unknown, packetHex: string): void {

@@ -18,6 +18,7 @@ import { type Metric, metricsOf, newMetricsMemory, ThreadMetrics } from './metri
 import { loadAddon } from './native/addon.ts';
 import type { QueryLog } from './query-log.ts';
 import { type Fault, Responder, type ThreadSetup } from './responder.ts';
+import { beforeTheLast } from './table/letting-go.ts';
 import type { ZoneShare } from './table/share.ts';
 import { TcpEndpoint } from './tcp.ts';
 import type { Transfer } from './transfer-seam.ts';
@@ -51,7 +52,7 @@ export type DnsServerOptions = {
   access?: Access;
   /** Started and stopped with the server. */
   queryLog?: QueryLog;
-  /** Zone transfers and signed messages over TCP. */
+  /** Zone transfers over TCP, and the keys of signed questions. */
   transfer?: Transfer;
   /** The workers keep dying; nothing answers UDP any more. Default: throw, which ends the process. */
   onFatal?: (error: Error) => void;
@@ -124,7 +125,10 @@ export class DnsServer {
     const { zones, access } = this.#options;
     return metricsOf({
       memories: this.#memories,
-      zones: zones.map(({ apex, size, serial }) => ({ apex, entries: size, serial })),
+      zones: zones.map(({ apex, size, serial, swapSeconds }) => ({
+        ...{ apex, entries: size, serial },
+        ...(swapSeconds !== undefined && { swapSeconds }),
+      })),
       tcpConnections: this.#tcp?.connections ?? 0,
       subscribers: access?.subscribers(),
     });
@@ -156,6 +160,8 @@ export class DnsServer {
       this.#workers?.replaceAccess(share);
     });
     if (unfollow) this.#unfollow.push(unfollow);
+    for (const zone of this.#options.zones)
+      this.#unfollow.push(followed(zone, () => beforeTheLast(zone.size, () => responder.refresh())));
     this.#tcp = new TcpEndpoint({ responder, counters, limits: this.#limits, transfer });
     const bound: ListenAddress[] = [];
     for (const { host, port } of this.#listen)
@@ -193,9 +199,15 @@ export class DnsServer {
 
   /** @param thread 0: the owner's */
   #setup(thread: number): ThreadSetup {
-    const { zones, nsid, version, access } = this.#options;
+    const { zones, nsid, version, access, transfer } = this.#options;
     const memory = { counters: this.#memories[thread]!, queryLog: this.#rings[thread] };
-    return { zones: zones.map((zone) => zone.share()), ...memory, access: access?.share(), nsid, version };
+    const tsigKeys = transfer?.keys ?? [];
+    return {
+      zones: zones.map((zone) => zone.share()),
+      ...memory,
+      access: access?.share(),
+      ...{ tsigKeys, nsid, version },
+    };
   }
 
   #responder(counters: ThreadMetrics): Responder {

@@ -8,6 +8,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { ThreadMetrics } from './metrics.ts';
 import { loadAddon } from './native/addon.ts';
 import { type Fault, Responder } from './responder.ts';
+import { letGo } from './table/letting-go.ts';
 import type { ZoneShare } from './table/share.ts';
 import { UdpEndpoint } from './udp.ts';
 import { UdpBatch } from './udp-batch.ts';
@@ -21,8 +22,10 @@ const responder = new Responder({ setup: thread, counters, newest, onFault });
 const closes: (() => Promise<void>)[] = [];
 
 owner.on('message', (message: ToWorker) => {
-  if (message.kind === 'zone') responder.replace(message.share);
-  else take(message);
+  if (message.kind === 'zone') {
+    responder.replace(message.share);
+    letGo(message.share);
+  } else take(message);
 });
 try {
   if (path === 'native') startBatch();
@@ -62,8 +65,11 @@ function* newest(): Iterable<ZoneShare> {
   for (;;) {
     const received = receiveMessageOnPort(owner) as { message: ToWorker } | undefined;
     if (received === undefined) return;
-    if (received.message.kind === 'zone') yield received.message.share;
-    else take(received.message);
+    const { message } = received;
+    if (message.kind === 'zone') {
+      yield message.share;
+      letGo(message.share);
+    } else take(message);
   }
 }
 

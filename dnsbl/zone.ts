@@ -12,6 +12,7 @@ import { hostKey, isBelow, MAX_KEY_LENGTH, type NameKey } from './name.ts';
 import { nsRecords, type RecordSet } from './records.ts';
 import { TableBuilder } from './table/builder.ts';
 import { listingOf } from './table/decode.ts';
+import { letGoLast } from './table/letting-go.ts';
 import { Picture } from './table/picture.ts';
 import type { Place } from './table/place.ts';
 import { HEADER, type TableShare, type ZoneShare } from './table/share.ts';
@@ -73,6 +74,7 @@ export class Zone {
   readonly #header = new Int32Array(new SharedArrayBuffer(HEADER.words * 4));
   readonly #pictures = new Set<Picture>();
   #serial: number;
+  #swapSeconds: number | undefined;
   #generation = 0;
   /** The one that is written; readers know it by its share. */
   #table: Table;
@@ -109,6 +111,11 @@ export class Zone {
     return this.#serial;
   }
 
+  /** Of the last table that took the place of another, until all threads were told. */
+  get swapSeconds(): number | undefined {
+    return this.#swapSeconds;
+  }
+
   /** Adds, updates or (with `removed`) takes away one listing. */
   apply(listing: Listing): Change {
     this.#was = undefined;
@@ -130,11 +137,13 @@ export class Zone {
 
   /** A table that a TableBuilder made, here or elsewhere, becomes this zone's: one change. */
   adopt(table: TableShare): void {
+    const beganMs = performance.now();
     this.#writer = this.#newWriter(new Table(table));
     // Those who read the old table go on: nothing changes in it any more.
     this.#pictures.clear();
     this.#advanceSerial();
     this.#swap();
+    this.#swapSeconds = (performance.now() - beganMs) / 1000;
     this.onChange?.('replaced');
   }
 
@@ -206,6 +215,7 @@ export class Zone {
 
   /** Readers keep the old memory until they take the new; nothing is written into it any more. */
   #swap(): void {
+    letGoLast(this.#table.size);
     this.#table = this.#writer.table;
     this.#generation += 1;
     Atomics.store(this.#header, HEADER.generation, this.#generation);

@@ -12,6 +12,7 @@ const peers = {
   dig: { probe: ['dig', '-v'], debian: 'dnsutils' },
   kdig: { probe: ['kdig', '--version'], debian: 'knot-dnsutils' },
   rbldnsd: { probe: ['rbldnsd', '-h'], debian: 'rbldnsd' },
+  named: { probe: ['/usr/sbin/named', '-V'], debian: 'bind9' },
   'named-checkzone': { probe: ['named-checkzone', '-v'], debian: 'bind9-utils' },
   'nsd-checkzone': { probe: ['nsd-checkzone', '-h'], debian: 'nsd' },
   'ldns-read-zone': { probe: ['ldns-read-zone', '-h'], debian: 'ldnsutils' },

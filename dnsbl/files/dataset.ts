@@ -5,6 +5,7 @@
  * rbldnsd sees at once what differs. Differences by design: see README.md.
  */
 import type { TableBuilder } from '../table/builder.ts';
+import type { Place } from '../table/place.ts';
 import { coversBelow, mailTypeTexts, setCovers, setMailTypes, speaksInVouch } from '../table/values.ts';
 import { parseRange, Ranges, readV4 } from './ranges.ts';
 import { readName } from './read-name.ts';
@@ -29,11 +30,12 @@ const DOT = 0x2e;
 const BANG = 0x21;
 const SPACE = 0x20;
 const TAB = 0x09;
-const NEWLINE = 0x0a;
 const MAX_V4_OCTETS = 15;
 /** Test points of RFC 5782 are in every zone; those of a file are theirs already. */
 const TEST_V4 = 0x7f000002;
 const NEVER_V4 = 0x7f000001;
+
+const isFull = 'the table is full, here or up to 48 lines before';
 
 /** Exclusions of names, and wildcards without their name: kept until the last line is read. */
 const MAX_LATE_LINES = 1_000_000;
@@ -79,40 +81,31 @@ export class Dataset {
     } else this.#refuse(this.#entry(octets, start, end));
   };
 
-  /** Nearly all lines of a large file: a name or one IPv4 address, and what the line before said, but a DID. */
+  /** Nearly all lines of a large file: a name or one IPv4 address, and what a line lately said, but a DID. */
   readonly readUsual = (octets: Buffer, start: number, end: number, line: number): number => {
     const { builder, form, subtree } = this.#options;
     if (form === 'ip6trie' || subtree === '_vouch') return -1;
     const isWide = octets[start] === DOT;
-    builder.place.blocked = subtree === 'block';
+    const place = builder.nextPlace;
+    place.blocked = subtree === 'block';
     const keyEnd =
       form === 'dnset'
-        ? readName(octets, start + Number(isWide), end, builder.place)
-        : this.#v4(octets, start, end);
+        ? readName(octets, start + Number(isWide), end, place)
+        : readAddress(octets, start, end, place);
     if (keyEnd < 0 || octets[keyEnd] !== SPACE) return -1;
-    const lineEnd = this.#shapes.endOf(keyEnd + 1, end);
-    if (lineEnd < 0 || octets[lineEnd] !== NEWLINE) return -1;
-    const fields = this.#shapes.again(octets, keyEnd + 1, lineEnd);
-    if (fields === undefined) return -1;
+    const lineEnd = this.#shapes.readUsual(octets, keyEnd + 1, end);
+    if (lineEnd < 0) return -1;
+    const { fields } = this.#shapes;
     this.#line = line;
     setCovers(fields, isWide);
-    this.#refuse(this.#put(fields));
+    if (!builder.queue(fields)) this.#refuse(isFull);
     return lineEnd + 1;
   };
-
-  /** @returns where a single address that may be listed ends; -1 for anything else */
-  #v4(octets: Buffer, start: number, end: number): number {
-    const { place } = this.#options.builder;
-    const addressEnd = wordEnd(octets, start, Math.min(end, start + MAX_V4_OCTETS));
-    const address = readV4(octets, start, addressEnd);
-    if (address < 0 || address === TEST_V4 || address === NEVER_V4) return -1;
-    place.setV4(address | 0);
-    return place.fits ? addressEnd : -1;
-  }
 
   /** Behind the last file. */
   finish(): void {
     const { builder, onNotTaken, subtree } = this.#options;
+    if (!builder.flush()) this.#refuse(isFull);
     builder.place.blocked = subtree === 'block';
     this.#ranges.apply(builder, onNotTaken);
     for (const late of this.#late.filter(({ fields }) => fields !== undefined)) this.#cover(late);
@@ -141,13 +134,10 @@ export class Dataset {
     const nameEnd = readName(octets, nameAt, end, builder.place);
     if (nameEnd < 0) return refusedName(octets.toString('latin1', nameAt, wordEnd(octets, nameAt, end)));
     const valueAt = afterBlank(octets, nameEnd, end);
-    let fields: Int32Array | string | undefined = this.#shapes.again(octets, valueAt, end);
-    if (fields === undefined) {
-      fields = this.#shapes.of(octets, valueAt, end);
-      if (typeof fields === 'string') return fields;
-      // A shape is made with a name of its own.
-      readName(octets, nameAt, end, builder.place);
-    }
+    const fields = this.#shapes.of(octets, valueAt, end);
+    if (typeof fields === 'string') return fields;
+    // A shape is made with a name of its own.
+    readName(octets, nameAt, end, builder.place);
     if (isExclusion || isStar) {
       const name = octets.toString('latin1', nameAt, nameEnd).toLowerCase();
       const kept = isExclusion ? undefined : Int32Array.from(fields);
@@ -244,7 +234,7 @@ export class Dataset {
   #put(fields: Int32Array): string | undefined {
     const { builder } = this.#options;
     const before = builder.size;
-    if (!builder.put(fields)) return 'the table is full';
+    if (!builder.put(fields)) return isFull;
     if (builder.size === before) this.repeated += 1;
     return undefined;
   }
@@ -258,6 +248,15 @@ export class Dataset {
   #refuse(why: string | undefined): void {
     if (why !== undefined) this.#options.onNotTaken(this.#file, this.#line, why);
   }
+}
+
+/** @returns where a single address that may be listed ends; -1 for anything else */
+function readAddress(octets: Uint8Array, start: number, end: number, place: Place): number {
+  const addressEnd = wordEnd(octets, start, Math.min(end, start + MAX_V4_OCTETS));
+  const address = readV4(octets, start, addressEnd);
+  if (address < 0 || address === TEST_V4 || address === NEVER_V4) return -1;
+  place.setV4(address | 0);
+  return place.fits ? addressEnd : -1;
 }
 
 /** The test point is in every zone, whatever a file says of it. */

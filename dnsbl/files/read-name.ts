@@ -12,26 +12,29 @@ const NINE = 0x39;
 /** Of `test`, with its length. */
 const TEST_OCTETS = 5;
 
+/** By octet, in lower case: what a label may have (RFC 1123 §2.1). 0 for the others. */
+const hostLetters = new Uint8Array(256);
+for (const letter of 'abcdefghijklmnopqrstuvwxyz0123456789-') {
+  hostLetters[letter.charCodeAt(0)] = letter.charCodeAt(0);
+  hostLetters[letter.toUpperCase().charCodeAt(0)] = letter.charCodeAt(0);
+}
+
 /** @returns where the name ends; -1 for what is no host name, does not fit, or may not be listed */
 export function readName(octets: Uint8Array, start: number, end: number, place: Place): number {
   const { name } = place;
   let label = 0;
   let at = start;
   for (; at < end; at++) {
-    let letter = octets[at]!;
-    if (letter === SPACE || letter === TAB) break;
     const to = at - start + 1;
     if (to > MAX_NAME_OCTETS + 1) return -1;
-    if (letter === DOT) {
-      if (!endLabel(name, label, to - 1)) return -1;
-      label = to;
+    const letter = hostLetters[octets[at]!]!;
+    if (letter !== 0) {
+      name[to] = letter;
       continue;
     }
-    if (letter >= 0x41 && letter <= 0x5a) letter |= 0x20;
-    const isHost =
-      (letter >= 0x61 && letter <= 0x7a) || (letter >= 0x30 && letter <= NINE) || letter === HYPHEN;
-    if (!isHost) return -1;
-    name[to] = letter;
+    if (octets[at] === SPACE || octets[at] === TAB) break;
+    if (octets[at] !== DOT || !endLabel(name, label, to - 1)) return -1;
+    label = to;
   }
   const length = at - start;
   // A final dot is only another way to write the name.

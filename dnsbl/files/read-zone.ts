@@ -1,6 +1,7 @@
 /** All files of a zone into one table, in whatever thread: seconds of work for millions of lines. */
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { TableBuilder } from '../table/builder.ts';
+import type { Expected } from '../table/room.ts';
 import { Dataset } from './dataset.ts';
 import { readLines } from './lines.ts';
 import { type Loaded, MAX_REPORTED_LINES, type NotTaken, type ZoneHead, type ZoneSource } from './source.ts';
@@ -37,7 +38,7 @@ export function readZone({ apex, sources }: ZoneFiles): Loaded {
     head,
     notTaken,
     notTakenCount,
-    repeated,
+    repeated: repeated + builder.repeated,
     modifiedMs,
   };
 }
@@ -50,21 +51,32 @@ function datasetsOf(sources: readonly ZoneSource[]): ZoneSource[][] {
   );
 }
 
-const SAMPLE_OCTETS = 64 * 1024;
-
-/** A guess by the length of the first lines; memory that is not used costs nothing. */
-function expectedEntries(sources: readonly ZoneSource[]): number {
-  const counted = sources.filter(({ subtree }) => subtree !== '_vouch');
-  return counted.reduce((sum, { file }) => sum + expectedLines(file), 0);
+/** A guess by the length of some lines; memory that is not used costs nothing, but places for hashes do. */
+function expectedEntries(sources: readonly ZoneSource[]): Expected {
+  const expected = { names: 0, v4: 0, v6: 0 };
+  for (const { subtree, form, file } of sources) {
+    const key = form === 'dnset' ? 'names' : form === 'ip4set' ? 'v4' : 'v6';
+    if (subtree !== '_vouch') expected[key] += expectedLines(file);
+  }
+  return expected;
 }
+
+const SAMPLES = 4;
+const SAMPLE_OCTETS = 16 * 1024;
 
 function expectedLines(file: string): number {
   const fd = openSync(file, 'r');
   try {
+    const { size } = fstatSync(fd);
     const sample = Buffer.alloc(SAMPLE_OCTETS);
-    const octets = readSync(fd, sample, 0, SAMPLE_OCTETS, 0);
-    const lines = sample.subarray(0, octets).filter((octet) => octet === 0x0a).length + 1;
-    return Math.ceil((statSync(file).size / Math.max(octets, 1)) * lines * 1.02);
+    let octets = 0;
+    let lines = 1;
+    for (let index = 0; index < SAMPLES; index++) {
+      const read = readSync(fd, sample, 0, SAMPLE_OCTETS, Math.floor((size * index) / SAMPLES));
+      lines += sample.subarray(0, read).filter((octet) => octet === 0x0a).length;
+      octets += read;
+    }
+    return Math.ceil((size / Math.max(octets, 1)) * lines * 1.02);
   } finally {
     closeSync(fd);
   }

@@ -1,5 +1,5 @@
 /**
- * From what a line says to the fields of a table's value, most lines being like the one before but for
+ * From what a line says to the fields of a table's value, most lines being like one shortly before but for
  * a DID: those cost a comparison of octets and no string.
  *
  * A text that is ours, `did=… vouched-by=… url=…` with our codes, becomes a listing of ours again; any
@@ -18,10 +18,16 @@ type Shape = {
   head: Buffer;
   tail: Buffer;
   plc: boolean;
+  /** In octets. */
+  length: number;
   fields: Int32Array;
 };
 
 const MAX_SHAPES = 4096;
+/** Kinds of lines with the same digits in their code that are known without a string. */
+const MAX_LATELY = 12;
+const CODES = 64;
+const NEWLINE = 0x0a;
 const PLC_OCTETS = 24;
 const MAX_NAME_OCTETS = 253;
 const plcDid = /did=did:plc:(?=[a-z2-7]{24}(?: |$))/;
@@ -34,13 +40,16 @@ const placeholders: Record<Key, { name: string } | { address: string }> = {
 };
 
 export class Shapes {
+  /** Of what readUsual() read, until the next call. */
+  fields: Int32Array = new Int32Array(6);
   readonly #builder: TableBuilder;
   readonly #key: Key;
   readonly #blocked: boolean;
   readonly #variables: () => Variables;
   #standard: LineValue = implicitValue;
   #known = new Map<string, Shape>();
-  #last: Shape | undefined;
+  /** By codeOf(). */
+  readonly #lately: Shape[][] = Array.from({ length: CODES }, () => []);
 
   constructor(builder: TableBuilder, key: Key, blocked: boolean, variables: () => Variables) {
     this.#builder = builder;
@@ -52,7 +61,7 @@ export class Shapes {
   /** For lines that say nothing; the default of a file ends with it. @returns why it is not taken */
   setStandard(written: string | undefined): string | undefined {
     this.#known.clear();
-    this.#last = undefined;
+    for (const lately of this.#lately) lately.length = 0;
     const value =
       written === undefined ? implicitValue : parseValue(written, implicitValue, this.#variables());
     if (typeof value === 'string') return value;
@@ -60,24 +69,27 @@ export class Shapes {
     return undefined;
   }
 
-  /** Where a value like the one before would end, if it were one. @returns -1 beyond `end` */
-  endOf(start: number, end: number): number {
-    const last = this.#last;
-    if (last === undefined) return -1;
-    const at = start + last.head.length + (last.plc ? PLC_OCTETS : 0) + last.tail.length;
-    return at < end ? at : -1;
-  }
-
-  /** As of(), for a line like the one before; the builder's place stays as it is. */
-  again(octets: Buffer, start: number, end: number): Int32Array | undefined {
-    const last = this.#last;
-    return last !== undefined && this.#fits(last, octets, start, end) ? last.fields : undefined;
+  /**
+   * A value of a kind that was there lately, up to the end of its line; `fields` are its fields then. The
+   * builder's place stays as it is.
+   *
+   * @returns where the line ends; -1 for another kind, or a line that is not whole before `end`
+   */
+  readUsual(octets: Buffer, start: number, end: number): number {
+    const lately = this.#lately[codeOf(octets, start)]!;
+    for (let index = 0; index < lately.length; index++) {
+      const shape = lately[index]!;
+      const lineEnd = start + shape.length;
+      if (lineEnd >= end || octets[lineEnd] !== NEWLINE || !this.#fits(shape, octets, start, lineEnd))
+        continue;
+      this.fields = shape.fields;
+      return lineEnd;
+    }
+    return -1;
   }
 
   /** @returns six fields, valid until the next call; or why the line is not taken */
   of(octets: Buffer, start: number, end: number): Int32Array | string {
-    const same = this.again(octets, start, end);
-    if (same !== undefined) return same;
     const written = octets.toString('latin1', start, end);
     const at = plcDid.exec(written);
     const headEnd = at === null ? written.length : at.index + at[0].length;
@@ -85,7 +97,7 @@ export class Shapes {
       at === null ? written : `${written.slice(0, headEnd)}\n${written.slice(headEnd + PLC_OCTETS)}`;
     const known = this.#known.get(key);
     if (known !== undefined && this.#fits(known, octets, start, end)) {
-      this.#last = known;
+      this.#remember(known, octets, start);
       return known.fields;
     }
     return this.#make(key, octets, start, end, at === null ? -1 : start + headEnd);
@@ -114,13 +126,26 @@ export class Shapes {
       head: Buffer.from(octets.subarray(start, plc ? plcAt : end)),
       tail: Buffer.from(octets.subarray(plc ? plcAt + PLC_OCTETS : end, end)),
       plc,
+      length: end - start,
       fields: Int32Array.from(fields),
     };
     if (this.#known.size >= MAX_SHAPES) this.#known.clear();
     this.#known.set(key, shape);
-    this.#last = shape;
+    this.#remember(shape, octets, start);
     return shape.fields;
   }
+
+  #remember(shape: Shape, octets: Buffer, start: number): void {
+    const lately = this.#lately[codeOf(octets, start)]!;
+    if (lately.includes(shape)) return;
+    if (lately.length >= MAX_LATELY) lately.shift();
+    lately.push(shape);
+  }
+}
+
+/** Of `:127.0.K.T:`, which most lines begin with, the two digits: one of CODES numbers. */
+function codeOf(octets: Uint8Array, start: number): number {
+  return (octets[start + 7]! * 4 + octets[start + 9]!) & (CODES - 1);
 }
 
 type Named = { name: string } | { address: string };

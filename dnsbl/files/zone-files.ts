@@ -42,7 +42,7 @@ export class FollowedFiles {
   async load(): Promise<Loaded> {
     const { apex, sources } = this.#options;
     this.#stamp = stampOf(sources);
-    const loaded = await loadZone({ apex, sources }, this.#ending.signal);
+    const loaded = await loadZone({ apex, sources }, { signal: this.#ending.signal });
     this.#told(loaded);
     return loaded;
   }
@@ -80,7 +80,7 @@ export class FollowedFiles {
     if (signal.aborted) return false;
     try {
       const stamp = stampOf(sources);
-      const loaded = await loadZone({ apex, sources }, signal);
+      const loaded = await loadZone({ apex, sources }, { signal, isBeside: true });
       this.#zone?.adopt(loaded.table);
       this.#stamp = stamp;
       this.#told(loaded);

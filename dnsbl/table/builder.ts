@@ -6,8 +6,9 @@
 import { randomInt } from 'node:crypto';
 import type { Listing } from '../listing.ts';
 import { hostKey } from '../name.ts';
+import { Batch } from './batch.ts';
 import type { Place } from './place.ts';
-import { emptyShare, roomFor } from './room.ts';
+import { type Expected, emptyShare, roomFor } from './room.ts';
 import type { TableShare } from './share.ts';
 import { Table } from './table.ts';
 import { Writer } from './writer.ts';
@@ -18,25 +19,35 @@ export type TableBuilderOptions = {
   /** Of the zone that will adopt the table: names that do not fit with it are left out. */
   apex: string;
   /** Entries to make room for at once; a good guess saves time, not correctness. */
-  expect?: number;
+  expect?: number | Expected;
 };
 
 export class TableBuilder {
+  /** What queue() brought for a place that was taken. */
+  repeated = 0;
   readonly #writer: Writer;
+  readonly #batch: Batch;
+  #fetched = 0;
 
   constructor({ apex, expect = DEFAULT_EXPECT }: TableBuilderOptions) {
-    const share = emptyShare(randomInt(2 ** 31), roomFor(Math.max(expect, DEFAULT_EXPECT)));
-    this.#writer = new Writer(new Table(share), apexOctetsOf(apex));
+    const expected = typeof expect === 'number' ? { names: expect, v4: expect, v6: expect } : expect;
+    const apexOctets = apexOctetsOf(apex);
+    const table = new Table(emptyShare(randomInt(2 ** 31), roomFor(expected)));
+    table.build();
+    this.#writer = new Writer(table, apexOctets);
     this.#writer.addTestPoints();
+    this.#batch = new Batch(apexOctets);
   }
 
   /** Listings in force so far. */
   get size(): number {
+    this.flush();
     return this.#writer.table.size;
   }
 
   /** @returns false when the listing cannot stand in the zone */
   add(listing: Listing): boolean {
+    this.flush();
     return this.#writer.apply(listing) !== 'unlistable';
   }
 
@@ -47,11 +58,13 @@ export class TableBuilder {
 
   /** The six fields (values.ts) of a listing, and `place` filled. Valid until the next call. */
   read(listing: Listing): Int32Array | undefined {
+    this.flush();
     return this.#writer.read(listing);
   }
 
   /** The fields of what stands at `place`. @returns false when nothing does */
   get(fields: Int32Array): boolean {
+    this.flush();
     const { table } = this.#writer;
     const value = table.open(this.place, false);
     if (value !== 0) table.values.read(value, fields);
@@ -60,16 +73,45 @@ export class TableBuilder {
 
   /** @returns false when the table takes no more */
   put(fields: Int32Array): boolean {
+    this.flush();
     return this.#writer.put(fields);
+  }
+
+  /** What queue() is about, to be filled before each call. */
+  get nextPlace(): Place {
+    return this.#batch.next;
+  }
+
+  /** As put(), at `nextPlace`, faster and perhaps later; all of one file's go the same way. @returns as put() */
+  queue(fields: Int32Array): boolean {
+    return this.#batch.add(fields) || this.flush();
+  }
+
+  /** Puts what waits. @returns false when the table did not take all of it */
+  flush(): boolean {
+    const { count } = this.#batch;
+    if (count === 0) return true;
+    this.#fetched ^= this.#batch.fetch(this.#writer.table);
+    let isTaken = true;
+    const before = this.#writer.table.size;
+    for (let index = 0; index < count; index++) {
+      isTaken = this.#writer.put(this.#batch.fields(index), this.#batch.place(index)) && isTaken;
+    }
+    this.repeated += count - (this.#writer.table.size - before);
+    this.#batch.count = 0;
+    return isTaken;
   }
 
   /** Takes away what was put there. */
   remove(what: { name?: string; address?: string; list: Listing['list'] }): void {
+    this.flush();
     this.#writer.apply({ ...gone, ...what });
   }
 
   /** The builder is of no more use afterwards. */
   finish(): TableShare {
+    this.flush();
+    this.#writer.table.built();
     return this.#writer.table.share;
   }
 }

@@ -4,8 +4,11 @@
  * Promise to readers in other threads: a key is there or not by one store. A key taken away keeps its
  * slot (GONE) for its own return, so no probe sequence ever changes under a reader; a copy leaves those out.
  */
+import { publish } from './state.ts';
+
 const GONE = -1;
 const MIN_SLOTS = 16;
+const PART_BITS = 10;
 
 export class KeyMap {
   /** Pairs: key, number. A number of 0 is a slot never used. */
@@ -35,6 +38,11 @@ export class KeyMap {
     }
   }
 
+  /** Where a look for the key would begin: index into `slots`. */
+  slotAhead(key: number): number {
+    return 2 * (scattered(key, this.#seed) & this.#mask) + 1;
+  }
+
   /** @param number at least 1, or 0 to take the key away. There must be room. @returns the one before */
   set(key: number, number: number): number {
     const at = this.#slot(key);
@@ -51,6 +59,39 @@ export class KeyMap {
     return sum;
   }
 
+  /** Those that are there, in no order, as unsigned numbers. */
+  keys(): Uint32Array<ArrayBuffer> {
+    const keys = new Uint32Array(this.#state[this.#used]!);
+    let count = 0;
+    for (let at = 1; at < this.slots.length; at += 2)
+      if (this.slots[at]! > 0) keys[count++] = this.slots[at - 1]!;
+    return keys.subarray(0, count);
+  }
+
+  /** @param pairs keys and numbers, each key once */
+  addAll(pairs: Int32Array): void {
+    const near = this.#bySlot(pairs);
+    for (let at = 0; at < near.length; at += 2) this.add(near[at]!, near[at + 1]!);
+  }
+
+  /** The same in parts of neighbouring slots, so that the slots in use at one time are few and in the caches. */
+  #bySlot(pairs: Int32Array): Int32Array {
+    const shift = Math.max(0, 31 - Math.clz32(this.capacity) - PART_BITS);
+    const starts = new Int32Array(2 ** PART_BITS + 1);
+    const partOf = (key: number) => (scattered(key, this.#seed) & this.#mask) >>> shift;
+    for (let at = 0; at < pairs.length; at += 2) starts[partOf(pairs[at]!) + 1]! += 2;
+    for (let part = 1; part < starts.length; part++) starts[part]! += starts[part - 1]!;
+    const near = new Int32Array(pairs.length);
+    for (let at = 0; at < pairs.length; at += 2) {
+      const part = partOf(pairs[at]!);
+      const to = starts[part]!;
+      near[to] = pairs[at]!;
+      near[to + 1] = pairs[at + 1]!;
+      starts[part] = to + 2;
+    }
+    return near;
+  }
+
   /** That of the key, or a free one where it may stand. */
   #slot(key: number): number {
     const slots = this.slots;
@@ -65,7 +106,7 @@ export class KeyMap {
       this.#state[this.#used]! += 1;
       this.slots[2 * at] = key;
     }
-    Atomics.store(this.slots, 2 * at + 1, number === 0 ? GONE : number);
+    publish(this.#state, this.slots, 2 * at + 1, number === 0 ? GONE : number);
   }
 
   hasRoom(more: number): boolean {

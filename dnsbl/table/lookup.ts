@@ -3,10 +3,13 @@
  *
  * A name exists when it is listed or when something below it is (RFC 8020). In `block`, names, IPv4 and
  * IPv6 addresses stand side by side: what one of them does not have, another may. No call allocates.
+ *
+ * What is found is what there was at one moment, whatever changes meanwhile (table.ts).
  */
 import type { Addresses } from './addresses.ts';
 import { ROOT } from './names.ts';
 import { FORM, type Form } from './place.ts';
+import { STATE } from './state.ts';
 import type { Table } from './table.ts';
 import { coversBelow, speaksInVouch } from './values.ts';
 
@@ -32,11 +35,12 @@ export class Lookup {
   value = 0;
   form: Form = FORM.name;
   ref = 0;
-  /** The label at which the walk from the top ended, counted from the leaf. */
+  /** The label at which the walk from the top ended, counted from the leaf; -1: it did not. */
   #missing = 0;
   #name!: Uint8Array;
   #starts!: Uint8Array;
   readonly #key = new Int32Array(4);
+  readonly #fence = new Int32Array(1);
 
   /**
    * @param name labels in lower case, leaf first, each behind its length
@@ -46,6 +50,19 @@ export class Lookup {
   find(table: Table, subtree: number, name: Uint8Array, starts: Uint8Array, labels: number): number {
     this.#name = name;
     this.#starts = starts;
+    for (;;) {
+      const changed = Atomics.load(table.state, STATE.changed);
+      const found = this.#find(table, subtree, labels);
+      // Listed under this very name: that was seen in one look.
+      if (found >= FOUND.code && this.#missing < 0) return found;
+      // A store before the load keeps the reads above it in front of it, on weakly ordered machines too.
+      Atomics.store(this.#fence, 0, 0);
+      if (Atomics.load(table.state, STATE.changed) === changed) return found;
+    }
+  }
+
+  #find(table: Table, subtree: number, labels: number): number {
+    this.#missing = -1;
     if (subtree === SUBTREE.dom) return this.#names(table, ROOT.dom, labels, false);
     if (subtree === SUBTREE.ip) return this.#addresses(table.ip, 0, labels);
     if (subtree === SUBTREE.vouch) return this.#names(table, ROOT.dom, labels, true);

@@ -7,10 +7,12 @@
  * counts its children that exist. Names of `dom` stand in `_vouch` too, with a count of their own.
  *
  * Promise to readers in other threads: nodes never go away or change their label, and a change of
- * which names exist takes effect by one store: that of the topmost name that comes or goes.
+ * which names exist takes effect by one store: that of the topmost name that comes or goes. A walk takes
+ * several looks, though: who saw that topmost name and then, below it, what is left behind it, has seen
+ * neither the state before nor the one after. So `changed` moves between the two (table.ts).
  */
 import { maxUsed } from './key-map.ts';
-import { STATE } from './state.ts';
+import { changed, publish, STATE } from './state.ts';
 import { speaksInVouch } from './values.ts';
 
 /**
@@ -111,6 +113,17 @@ export class Names {
     return depth === 0 ? 0 : this.#path[depth]!;
   }
 
+  /** Where a look for the last label of a name would begin: index into `slots`. 0 for a name without a parent. */
+  slotAhead(root: number, name: Uint8Array, length: number): number {
+    const labels = this.#split(name, length);
+    let node = root;
+    for (let label = labels - 1; label > 0; label--) {
+      node = this.child(node, name, this.#starts[label]!);
+      if (node === 0) return 0;
+    }
+    return this.#hash(node, name, 0) & this.#mask;
+  }
+
   /** Takes a name in hand. @returns its value, 0 for none. @param make its nodes; there must be room */
   open(root: number, name: Uint8Array, length: number, make: boolean): number {
     this.#depth = this.#walk(root, name, length, make);
@@ -126,9 +139,10 @@ export class Names {
     const vouches = speaksInVouch(value);
     if (old !== 0 && value === 0) this.#retire(depth, BELOW);
     if (vouched && !vouches) this.#retire(depth, BELOW_VOUCH);
-    Atomics.store(this.nodes, at, value);
+    publish(this.#state, this.nodes, at, value);
     if (old === 0 && value !== 0) this.#raise(depth, BELOW);
     if (!vouched && vouches) this.#raise(depth, BELOW_VOUCH);
+    changed(this.#state);
     return old;
   }
 
@@ -212,8 +226,7 @@ export class Names {
 
   /** Fills the path. @returns how many labels deep, 0 when a label is missing and none may be made */
   #walk(root: number, name: Uint8Array, length: number, make: boolean): number {
-    let labels = 0;
-    for (let at = 0; at < length; at += 1 + name[at]!) this.#starts[labels++] = at;
+    const labels = this.#split(name, length);
     this.#path[0] = root;
     for (let depth = 1; depth <= labels; depth++) {
       const parent = this.#path[depth - 1]!;
@@ -224,6 +237,13 @@ export class Names {
       this.#path[depth] =
         known === 0 || (isWide && !this.#isWide(known)) ? this.#make(parent, name, at, isWide, known) : known;
     }
+    return labels;
+  }
+
+  /** Fills the starts. @returns how many labels */
+  #split(name: Uint8Array, length: number): number {
+    let labels = 0;
+    for (let at = 0; at < length; at += 1 + name[at]!) this.#starts[labels++] = at;
     return labels;
   }
 
@@ -246,7 +266,7 @@ export class Names {
     let index = hash & this.#mask;
     while (this.slots[index] !== 0 && (this.slots[index]! & NODE_MASK) !== instead)
       index = (index + 1) & this.#mask;
-    Atomics.store(this.slots, index, (hash & ~NODE_MASK) | node);
+    publish(this.#state, this.slots, index, (hash & ~NODE_MASK) | node);
   }
 
   /** The name at this depth is about to lose its value: what exists only for its sake goes, topmost first. */
@@ -256,6 +276,7 @@ export class Names {
     while (survivor > 0 && this.#existsForChildAlone(this.#path[survivor]!, below)) survivor -= 1;
     for (let index = survivor + 1; index < depth; index++) {
       Atomics.store(this.nodes, this.#path[index]! * UNIT_WORDS + below, 0);
+      if (index === survivor + 1) changed(this.#state);
     }
     Atomics.sub(this.nodes, this.#path[survivor]! * UNIT_WORDS + below, 1);
   }
@@ -275,7 +296,7 @@ export class Names {
     for (let index = depth - 1; index >= 0; index--) {
       const node = this.#path[index]!;
       const existed = this.nodes[node * UNIT_WORDS + below] !== 0 || this.#speaks(node, below);
-      Atomics.add(this.nodes, node * UNIT_WORDS + below, 1);
+      publish(this.#state, this.nodes, node * UNIT_WORDS + below, this.nodes[node * UNIT_WORDS + below]! + 1);
       if (existed) return;
     }
   }

@@ -30,15 +30,17 @@ export type AddressRoom = { v4: number; prefixes: number; v6: number };
 export const MAX_INTERNED_OCTETS = 16_384;
 const FEW = 1024;
 
-/** @param entries of each kind */
-export function roomFor(entries: number): Room {
+/** Entries of each kind. */
+export type Expected = { names: number; v4: number; v6: number };
+
+export function roomFor({ names, v4, v6 }: Expected): Room {
   return {
-    values: entries + FEW,
+    values: names + v4 + v6 + FEW,
     texts: FEW,
     textOctets: 4 * MAX_INTERNED_OCTETS,
-    names: entries + SPARE_NODES,
-    nodeUnits: unitsFor(entries),
-    ip: { v4: entries, prefixes: entries, v6: entries },
+    names: names + FEW + SPARE_NODES,
+    nodeUnits: unitsFor(names + FEW),
+    ip: { v4: v4 + FEW, prefixes: FEW, v6: v6 + FEW },
     block: { v4: FEW, prefixes: FEW, v6: FEW },
   };
 }

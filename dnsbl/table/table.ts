@@ -1,9 +1,13 @@
 /**
  * The compact table of one zone's listings, in shared memory: one thread writes, any number read.
  *
- * How readers are kept right without a lock: every change of an answer is one store (see the parts).
- * Nothing that a reader may hold is used for anything else, but the memory of replaced values, and for
- * that there is the counter `reclaimed`: it moves first, so who sees it unmoved has read whole values.
+ * How readers are kept right without a lock: every change of an answer is one store (see the parts), and
+ * nothing that a reader may hold is used for anything else, but the memory of replaced values, which has a
+ * counter of its own (values.ts). A search takes several looks, so a counter, `changed`, moves behind that
+ * store and before anything that the change leaves behind is touched. Who sees it unmoved has found what
+ * there was at one moment; who sees it moved searches again (lookup.ts). Nobody waits for a writer: one that
+ * is stopped in the middle has left a whole picture. A search is shorter than a change, so even while one
+ * follows the other without a pause, it succeeds within a few attempts.
  * A full table is left as it is and goes on in wider memory; readers of the old one keep the picture of
  * that moment until they take the new share.
  */
@@ -33,6 +37,17 @@ export class Table {
     this.names = new Names(share.names.nodes, share.names.slots, this.seed, this.state);
     this.ip = new Addresses(share.ip, this.seed, this.state, STATE.ip);
     this.block = new Addresses(share.block, this.seed, this.state, STATE.block);
+  }
+
+  /** Until built(), nobody reads, so much is cheaper. */
+  build(): void {
+    this.state[STATE.building] = 1;
+  }
+
+  built(): void {
+    this.ip.countAll();
+    this.block.countAll();
+    this.state[STATE.building] = 0;
   }
 
   /** What another thread needs to read it, or to go on writing. */

@@ -6,7 +6,7 @@
  *
  * Promise to readers in other threads: leaves and branches never go away, and one comes by one store.
  */
-import { ADDRESSES } from './state.ts';
+import { ADDRESSES, changed } from './state.ts';
 
 const LEAF_WORDS = 5;
 const VALUE = 4;
@@ -83,14 +83,16 @@ export class Trie6 {
     return this.find(key) || this.#insert(key);
   }
 
-  /** There must be room. @returns the value that the address had */
+  /** There must be room; the order is that of Addresses.set4. @returns the value that the address had */
   set(key: Int32Array, value: number): number {
     const leaf = value === 0 ? this.find(key) : this.leafOf(key);
     if (leaf === 0) return 0;
     const old = this.value(leaf);
-    Atomics.store(this.leaves, leaf * LEAF_WORDS + VALUE, value);
     const growth = Number(value !== 0) - Number(old !== 0);
-    if (growth !== 0) this.#count(key, growth);
+    if (growth < 0) this.#count(key, growth);
+    Atomics.store(this.leaves, leaf * LEAF_WORDS + VALUE, value);
+    changed(this.#state);
+    if (growth > 0) this.#count(key, growth);
     return old;
   }
 
@@ -179,6 +181,7 @@ export class Trie6 {
       Atomics.add(this.branches, link * BRANCH_WORDS + LIVE, growth);
       link = this.#next(link, key);
     }
+    changed(this.#state);
   }
 }
 

@@ -42,30 +42,30 @@ export class Writer {
 
   apply(listing: Listing): Applied {
     const fields = this.read(listing);
-    return fields === undefined ? 'unlistable' : this.#assign(fields, !listing.removed);
+    return fields === undefined ? 'unlistable' : this.#assign(this.place, fields, !listing.removed);
   }
 
   /** Fills `place`. @returns the six fields (values.ts), valid until the next call; undefined: unlistable */
   read(listing: Listing): Int32Array | undefined {
     if (!this.place.read(listing) || !isShort(listing)) return undefined;
-    this.#makeRoom();
+    this.#makeRoom(this.place);
     if (!listing.removed) this.#templates.read(listing, this.place);
     return this.#templates.fields;
   }
 
-  /** Fields at `place`. @returns false when the table takes no more */
-  put(fields: Int32Array): boolean {
-    this.#makeRoom();
-    return this.#assign(fields, true) !== 'unlistable';
+  /** Fields at a place. @returns false when the table takes no more */
+  put(fields: Int32Array, place = this.place): boolean {
+    this.#makeRoom(place);
+    return this.#assign(place, fields, true) !== 'unlistable';
   }
 
-  #assign(fields: Int32Array, inForce: boolean): Applied {
+  #assign(place: Place, fields: Int32Array, inForce: boolean): Applied {
     const mayBeNew = inForce && this.#table.isListable;
-    const old = this.#table.open(this.place, mayBeNew);
-    if (inForce ? this.#saysAlready(old, fields) : old === 0) return 'unchanged';
+    const old = this.#table.open(place, mayBeNew);
+    if (inForce ? this.#saysAlready(place, old, fields) : old === 0) return 'unchanged';
     if (old === 0 && !mayBeNew) return 'unlistable';
-    this.#before?.(this.place, old);
-    this.#table.put(this.place, inForce ? this.#table.values.add(fields) : 0);
+    this.#before?.(place, old);
+    this.#table.put(place, inForce ? this.#table.values.add(fields) : 0);
     this.#table.state[STATE.size]! += Number(inForce) - Number(old !== 0);
     return 'changed';
   }
@@ -87,17 +87,17 @@ export class Writer {
   }
 
   #addTestPoint(fields: Int32Array): void {
-    this.#makeRoom();
+    this.#makeRoom(this.place);
     this.#table.open(this.place, true);
     this.#table.put(this.place, this.#table.values.add(fields));
   }
 
-  #makeRoom(): void {
-    if (this.#table.hasRoom(this.place.form, this.place.blocked)) return;
+  #makeRoom({ form, blocked }: Place): void {
+    if (this.#table.hasRoom(form, blocked)) return;
     // Whoever is told of changes keeps a table for long; one that is being built has texts in use only.
     const isLong = this.#before !== undefined;
     if (isLong && this.#table.texts.isLarge && !this.#table.hasRoomForTexts) this.#table = this.#retold();
-    while (!this.#table.hasRoom(this.place.form, this.place.blocked)) this.#table = this.#table.widened();
+    while (!this.#table.hasRoom(form, blocked)) this.#table = this.#table.widened();
     this.#templates = new Templates(this.#table.texts);
   }
 
@@ -113,20 +113,20 @@ export class Writer {
   }
 
   /** The same flags and the same text: also where the listings differ in what no answer shows. */
-  #saysAlready(old: number, fields: Int32Array): boolean {
+  #saysAlready(place: Place, old: number, fields: Int32Array): boolean {
     const { values } = this.#table;
     if (old === 0) return false;
     if (values.same(old, fields)) return true;
     if (!values.sameNumber(old, fields)) return false;
     const candidate = values.add(fields);
     const isSame =
-      values.flags(candidate) === values.flags(old) && this.#textOf(candidate) === this.#textOf(old);
+      values.flags(candidate) === values.flags(old) &&
+      this.#textOf(place, candidate) === this.#textOf(place, old);
     values.drop(candidate);
     return isSame;
   }
 
-  #textOf(value: number): string {
-    const { place } = this;
+  #textOf(place: Place, value: number): string {
     const ref = this.#table.refOf(place);
     const text = Buffer.alloc(this.#text.read(this.#table, value, place.form, ref));
     this.#text.write(text, 0);

@@ -8,7 +8,7 @@ import { hostKey, keyOfLabels, MAX_KEY_LENGTH, type NameKey } from '../name.ts';
 export type TsigKey = {
   /** As text: `harbor-secondary`, in any case. Underscores are allowed. */
   name: string;
-  secret: Buffer;
+  secret: Uint8Array;
 };
 
 /** RFC 8945 §8 wants the digest's size and allows less; half of it is the least that we take. */
@@ -43,7 +43,7 @@ function parseKey(line: string, number: number): TsigKey {
   return key;
 }
 
-export type RingKey = { name: NameKey; text: string; secret: Buffer };
+export type RingKey = { name: NameKey; text: string; secret: Uint8Array };
 
 export class Keyring {
   readonly #keys: ReadonlyMap<NameKey, RingKey>;

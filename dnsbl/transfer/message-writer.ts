@@ -38,10 +38,10 @@ export class MessageWriter {
    * @param query of which the question's name is the apex
    * @param reserve octets of each message that a signature will take
    */
-  constructor(query: Query, reserve: number, maxOctets = TRANSFER_MESSAGE_OCTETS) {
+  constructor(query: Query, reserve: number) {
     this.#query = query;
     this.#edns = query.edns;
-    this.#maxOctets = maxOctets - reserve;
+    this.#maxOctets = TRANSFER_MESSAGE_OCTETS - reserve;
     this.#open();
   }
 

@@ -1,34 +1,22 @@
-/** What a message asks of transfers, and whether it is signed rightly. */
+/** Who signed a message, and rightly? And what does an IXFR's client have? */
 import { TYPE } from '../records.ts';
 import { type Query, RCODE, readQuery } from '../wire.ts';
 import type { Keyring } from './keys.ts';
 import { clientSerial, recordsIn } from './message-records.ts';
 import { bareAnswer } from './message-writer.ts';
-import {
-  readTsig,
-  Signer,
-  type Tsig,
-  tsigOctets,
-  unsigned,
-  type Verdict,
-  verify,
-  withTsigError,
-} from './tsig.ts';
+import { readTsig, Signer, type Tsig, tsigOctets, type Verdict, verify, withTsigError } from './tsig.ts';
 
 /** RFC 2136 §2.2, RFC 8945 §3. */
 const NOTAUTH = 9;
 
 export type TransferRequest = {
   query: Query;
-  isTransfer: boolean;
   /** The serial that an IXFR's client has. */
   serial: number | undefined;
   /** Verified; undefined of an unsigned request. */
   keyName: string | undefined;
   /** Octets that signing adds to a message. */
   signatureOctets: number;
-  /** The message without its signature. */
-  bare: Buffer;
   /** Signs the next message of the answer, if the request was signed. */
   sign(message: Buffer): Buffer;
 };
@@ -37,7 +25,7 @@ export type RequestReading =
   | { kind: 'request'; request: TransferRequest }
   /** The signature is wrong: the answer says how. */
   | { kind: 'rejected'; reason: Exclude<Verdict['kind'], 'valid'>; answer: Buffer }
-  /** Neither signed nor about a transfer, or nothing that could be read. */
+  /** Nothing that could be read. */
   | { kind: 'other' };
 
 /** @param now Unix ms */
@@ -48,11 +36,8 @@ export function readRequest(message: Buffer, keyring: Keyring, now: () => number
   const records = recordsIn(message);
   const tsig = readTsig(message, records);
   if (tsig === 'broken') return formerr(query);
-  // A later EDNS version may give the rest another meaning: the Answerer says BADVERS.
-  const isTransfer = isTransferType(query.question.type) && !query.edns?.version;
-  if (tsig === 'none' && !isTransfer) return { kind: 'other' };
-  const request = { query, isTransfer, serial: clientSerial(message, records ?? [], TYPE.SOA) };
-  if (tsig === 'none') return { kind: 'request', request: { ...request, ...unsignedRequest, bare: message } };
+  const request = { query, serial: clientSerial(message, records ?? [], TYPE.SOA) };
+  if (tsig === 'none') return { kind: 'request', request: { ...request, ...unsignedRequest } };
   const verdict = verify(message, tsig, keyring, now());
   if (verdict.kind !== 'valid') return rejected(query, tsig, verdict, now());
   const signer = new Signer(verdict.key, tsig.mac, now);
@@ -62,17 +47,12 @@ export function readRequest(message: Buffer, keyring: Keyring, now: () => number
       ...request,
       keyName: verdict.key.name,
       signatureOctets: tsigOctets(verdict.key),
-      bare: unsigned(message, tsig),
       sign: (answer) => signer.sign(answer),
     },
   };
 }
 
 const unsignedRequest = { keyName: undefined, signatureOctets: 0, sign: (answer: Buffer) => answer };
-
-function isTransferType(type: number): boolean {
-  return type === TYPE.AXFR || type === TYPE.IXFR;
-}
 
 function formerr(query: Query): RequestReading {
   return { kind: 'rejected', reason: 'formerr', answer: bareAnswer(query, RCODE.FORMERR) };

@@ -5,10 +5,12 @@
  * connection ends; an IXFR leads from the secondary's serial to ours. Transfers at once, their time and
  * their octets are bounded, and the event loop has its turn every few milliseconds.
  *
- * 1. request.ts: what is asked, is it signed, and rightly? 2. An ordinary question is answered as ever,
- * and signed. 3. AXFR and IXFR: is it allowed (allow.ts), is there a place (slots.ts)? 4. Does the zone's
- * history reach back (history.ts, journal.ts)? Then the steps since, else the whole zone. 5. Records fill
- * messages (message-writer.ts); each is signed (tsig.ts).
+ * 1. request.ts: what is asked, is it signed, and rightly? 2. Is it allowed (allow.ts), is there a place
+ * (slots.ts)? 3. Does the zone's history reach back (history.ts, journal.ts)? Then the steps since, else the
+ * whole zone. 4. Records fill messages (message-writer.ts); each is signed (tsig.ts).
+ *
+ * Over TCP only. What else is signed, and an IXFR over UDP, every answering thread answers by itself
+ * (signed-answers.ts, ../answer.ts).
  *
  * Counters: `dns_transfer_answers` {axfr, ixfr, soa, refused, busy, notauth, formerr, badkey, badsig, badtime,
  * badtrunc}, `dns_transfer_cuts` {time, octets, stopped, moved}, and those of notifier.ts and journal.ts.
@@ -17,13 +19,12 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { prefixText } from '../access/prefix.ts';
-import { Answerer } from '../answer.ts';
 import type { OwnedRecords, ZoneChange } from '../difference.ts';
-import { MAX_UDP_OCTETS, TCP_ANSWER_ROOM_OCTETS } from '../limits.ts';
-import { hostKey, isBelow, type NameKey } from '../name.ts';
+import { hostKey, type NameKey } from '../name.ts';
 import { TYPE } from '../records.ts';
 import type { Client } from '../seams.ts';
-import { CLASS_IN, RCODE, type Transport } from '../wire.ts';
+import { isForTransfer } from '../transfer-seam.ts';
+import { CLASS_IN, RCODE } from '../wire.ts';
 import { type Zone, ZoneMoved } from '../zone.ts';
 import { AllowList, type TransferRule } from './allow.ts';
 import { differenceSequence } from './difference-sequence.ts';
@@ -43,7 +44,6 @@ export type { Secondary } from './notifier.ts';
 
 const SERVFAIL = 2;
 const NOTAUTH = 9;
-const MIN_UDP_OCTETS = 512;
 
 /** Changes that are longer than the zone itself are not worth telling; a zone has so much at least. */
 const MIN_ZONE_OCTETS = 64 * 1024;
@@ -70,18 +70,19 @@ type Served = { zone: Zone; apex: NameKey; allow: AllowList; history?: History }
 
 /** Satisfies Transfer of ../transfer-seam.ts. */
 export class Transfers {
+  readonly keys: readonly TsigKey[];
   readonly #options: TransfersOptions;
   readonly #limits: TransferLimits;
   readonly #keyring: Keyring;
   readonly #zones: readonly Served[];
   readonly #slots: Slots;
   readonly #notifier: Notifier;
-  readonly #out = Buffer.allocUnsafeSlow(TCP_ANSWER_ROOM_OCTETS);
-  #answerer: Answerer | undefined;
 
   /** @throws RangeError when keys, rules or secondaries make no sense */
   constructor(options: TransfersOptions) {
     const { zones, keys, allow, notify, now, log, count } = options;
+    // Of their own memory: a Buffer may share its own with others, and these are posted to threads.
+    this.keys = keys.map(({ name, secret }) => ({ name, secret: Uint8Array.from(secret) }));
     this.#options = options;
     this.#limits = { ...defaultTransferLimits, ...options.limits };
     this.#keyring = new Keyring(keys);
@@ -138,15 +139,14 @@ export class Transfers {
     if (history?.isSettled) this.#notifier.changed(apex);
   }
 
-  /** See Transfer; over UDP there is one message at most. */
-  handle(message: Buffer, client: Client, transport: Transport = 'tcp'): AsyncIterable<Buffer> | undefined {
+  /** See Transfer. */
+  handle(message: Buffer, client: Client): AsyncIterable<Buffer> | undefined {
+    if (!isForTransfer(message)) return undefined;
     const reading = readRequest(message, this.#keyring, this.#options.now);
-    if (reading.kind === 'other') return undefined;
     if (reading.kind === 'rejected') return this.#single(reading.answer, reading.reason);
-    const { request } = reading;
-    return request.isTransfer
-      ? this.#transfer(request, client, transport)
-      : this.#ordinary(request, client, transport);
+    // A later EDNS version may give the rest another meaning: the Answerer says BADVERS.
+    if (reading.kind === 'other' || reading.request.query.edns?.version) return undefined;
+    return this.#transfer(reading.request, client);
   }
 
   async *#single(answer: Buffer, what: string): AsyncGenerator<Buffer> {
@@ -158,47 +158,17 @@ export class Transfers {
     return this.#single(request.sign(bareAnswer(request.query, rcode)), reason);
   }
 
-  /**
-   * A signed question of any other type, such as the SOA that secondaries compare: answered to whom may
-   * have the whole zone.
-   */
-  async *#ordinary(request: TransferRequest, client: Client, transport: Transport): AsyncGenerator<Buffer> {
-    const { query, bare } = request;
-    const served = this.#zones.find(({ apex }) => isBelow(query.question.key, apex));
-    if (!served?.allow.allows(client, request.keyName)) {
-      yield* this.#refusal(request, RCODE.REFUSED, 'refused');
-      return;
-    }
-    const octets = this.#current().answer(bare, 0, bare.length, transport, client, this.#out, 0);
-    const answer = request.sign(Buffer.from(this.#out.subarray(0, octets)));
-    const fits = transport === 'tcp' || answer.length <= udpOctets(request);
-    yield fits ? answer : request.sign(bareAnswer(query, RCODE.NOERROR, true));
-  }
-
-  #current(): Answerer {
-    const { zones } = this.#options;
-    const counters = { answered: () => undefined, dropped: () => undefined };
-    this.#answerer ??= new Answerer({ zones: zones.map((zone) => zone.share()), counters });
-    if (this.#answerer.isBehind()) for (const zone of zones) this.#answerer.replace(zone.share());
-    return this.#answerer;
-  }
-
-  #transfer(request: TransferRequest, client: Client, transport: Transport): AsyncGenerator<Buffer> {
+  #transfer(request: TransferRequest, client: Client): AsyncGenerator<Buffer> {
     const { question } = request.query;
     const served = this.#zones.find(({ apex }) => apex === question.key);
     if (!served || question.class !== CLASS_IN) return this.#refusal(request, NOTAUTH, 'notauth');
     if (!served.allow.allows(client, request.keyName))
       return this.#refusal(request, RCODE.REFUSED, 'refused');
     const { serial } = request;
-    if (question.type === TYPE.AXFR) {
-      // RFC 5936 §4.2: not defined over UDP.
-      return transport === 'udp'
-        ? this.#refusal(request, RCODE.REFUSED, 'refused')
-        : this.#placed(request, client, (slot) => this.#whole(request, served.zone, slot));
-    }
+    if (question.type === TYPE.AXFR)
+      return this.#placed(request, client, (slot) => this.#whole(request, served.zone, slot));
     if (serial === undefined) return this.#refusal(request, RCODE.FORMERR, 'formerr');
     if (!isAfter(served.zone.serial, serial)) return this.#single(soaAlone(request, served.zone), 'soa');
-    if (transport === 'udp') return this.#overUdp(request, served, serial);
     return this.#placed(request, client, (slot) => this.#since(request, served, serial, slot));
   }
 
@@ -282,42 +252,10 @@ export class Transfers {
     }
     return history.since(serial);
   }
-
-  /**
-   * RFC 1995 §2: all in one datagram, or the SOA alone, whereupon the client comes over TCP. The sender's
-   * address of an unsigned datagram proves nothing, so what grows goes only to who signed.
-   */
-  async *#overUdp(request: TransferRequest, served: Served, serial: number): AsyncGenerator<Buffer> {
-    const whole =
-      request.keyName === undefined ? undefined : await this.#inOneDatagram(request, served, serial);
-    yield* this.#single(whole ?? soaAlone(request, served.zone), whole ? 'ixfr' : 'soa');
-  }
-
-  async #inOneDatagram(
-    request: TransferRequest,
-    served: Served,
-    serial: number,
-  ): Promise<Buffer | undefined> {
-    const steps = await this.#stepsSince(served, serial);
-    try {
-      if (!steps || steps.octets > 4 * MAX_UDP_OCTETS) return undefined;
-      const messages: Buffer[] = [];
-      const writer = writerFor(request, udpOctets(request));
-      const parts = differenceSequence(served.zone.soa(), steps.to, steps.read());
-      for await (const message of messagesOf(parts, writer)) messages.push(message);
-      return messages.length === 1 ? request.sign(messages[0]!) : undefined;
-    } finally {
-      await steps?.close();
-    }
-  }
 }
 
-function udpOctets({ query }: TransferRequest): number {
-  return Math.min(Math.max(query.edns?.udpOctets ?? 0, MIN_UDP_OCTETS), MAX_UDP_OCTETS);
-}
-
-function writerFor(request: TransferRequest, maxOctets?: number): MessageWriter {
-  return new MessageWriter(request.query, request.signatureOctets, maxOctets);
+function writerFor(request: TransferRequest): MessageWriter {
+  return new MessageWriter(request.query, request.signatureOctets);
 }
 
 function soaAlone(request: TransferRequest, zone: Zone): Buffer {

@@ -42,13 +42,20 @@ export class ReferenceZone {
     const reading = readQuery(packet);
     if (reading.kind === 'dropped') return undefined;
     if (reading.kind === 'faulty') return encodeFault(reading.header, reading.rcode);
-    return encodeResponse(reading.query, this.#decide(reading.query), transport);
+    return encodeResponse(reading.query, this.#decide(reading.query, transport), transport);
   }
 
-  #decide({ edns, question }: Query): Response {
+  #decide({ edns, question }: Query, transport: Transport): Response {
     if (edns && edns.version !== 0) return refusal(RCODE.BADVERS);
     if (question.class !== CLASS_IN) return refusal(RCODE.REFUSED);
     const { type } = question;
+    // RFC 1995 §2: over UDP the SOA alone, and never as a part of the zone.
+    if (type === TYPE.IXFR && transport === 'udp' && question.key === this.#apexKey)
+      return {
+        ...refusal(RCODE.NOERROR),
+        authoritative: true,
+        answers: [{ ownerAt: 0, set: this.#soa(ttl) }],
+      };
     if (type === TYPE.AXFR || type === TYPE.IXFR) return refusal(RCODE.REFUSED);
     if (type === TYPE.MAILA || type === TYPE.MAILB) return refusal(RCODE.NOTIMP);
     if (type === TYPE.OPT || (type >= 128 && type < TYPE.ANY)) return refusal(RCODE.FORMERR);

@@ -22,43 +22,51 @@ const name = `reef.test.dom.${apex}`;
 if (process.argv[2] === 'clients') {
   await slowClients(Number(process.argv[3]), Number(process.argv[4]));
 } else {
-  test('slow clients, however many, take the places that there are and no more', async (t) => {
-    const limits = { maxTcpConnections: 64, tcpDisplaceMs: 100 };
-    const server = new DnsServer({
-      zones: [zoneOf(vouched({ name: 'reef.test' }))],
-      listen: { host: '127.0.0.1', port: 0 },
-      log: pino({ enabled: false }),
-      limits,
+  for (const workers of [0, 1]) {
+    test(`slow clients, however many, take the places that there are and no more: ${workers} workers`, async (t) => {
+      const limits = { maxTcpConnections: 64, tcpDisplaceMs: 100 };
+      const server = new DnsServer({
+        zones: [zoneOf(vouched({ name: 'reef.test' }))],
+        listen: { host: '127.0.0.1', port: 0 },
+        log: pino({ enabled: false }),
+        limits,
+        workers,
+      });
+      const [at] = await server.start();
+      t.after(() => server.stop());
+      const many = Math.min(10_000, fuzz.rounds(1_000, 100));
+      const heldBefore = heldMb();
+      const clients = fork(import.meta.filename, ['clients', `${at!.port}`, `${many}`], { execArgv: [] });
+      t.after(() => clients.kill());
+      let slowestMs = 0;
+      let asked = 0;
+      let isOver = false;
+      clients.once('message', () => {
+        isOver = true;
+      });
+      while (!isOver) {
+        const before = performance.now();
+        assert.equal(await addressOf(at!, name), '127.0.3.1');
+        asked += 1;
+        slowestMs = Math.max(slowestMs, performance.now() - before);
+      }
+      // Those that the kernel still holds for the server come one by one.
+      const met = () => {
+        const counts = server.counts();
+        return counts.get('dns_tcp_refused all_taken')! + counts.get('dns_tcp_closed displaced')!;
+      };
+      await until(
+        'all but those with a place are turned away',
+        () => met() >= many - limits.maxTcpConnections,
+      );
+      const grownMb = heldMb() - heldBefore;
+      console.log(
+        `${many} slow clients, ${workers} workers: ${asked} UDP answers, slowest ${slowestMs.toFixed(1)} ms, ${grownMb.toFixed(1)} MB more held`,
+      );
+      assert.ok(grownMb < 16, `${grownMb} MB more`);
+      assert.equal(await honestTcp(at!.port), 1);
     });
-    const [at] = await server.start();
-    t.after(() => server.stop());
-    const many = Math.min(10_000, fuzz.rounds(1_000, 100));
-    const heldBefore = heldMb();
-    const clients = fork(import.meta.filename, ['clients', `${at!.port}`, `${many}`], { execArgv: [] });
-    t.after(() => clients.kill());
-    let slowestMs = 0;
-    let isOver = false;
-    clients.once('message', () => {
-      isOver = true;
-    });
-    while (!isOver) {
-      const before = performance.now();
-      assert.equal(await addressOf(at!, name), '127.0.3.1');
-      slowestMs = Math.max(slowestMs, performance.now() - before);
-    }
-    // Those that the kernel still holds for the server come one by one.
-    const met = () => {
-      const counts = server.counts();
-      return counts.get('dns_tcp_refused all_taken')! + counts.get('dns_tcp_closed displaced')!;
-    };
-    await until('all but those with a place are turned away', () => met() >= many - limits.maxTcpConnections);
-    const grownMb = heldMb() - heldBefore;
-    console.log(
-      `${many} slow clients: slowest UDP answer ${slowestMs.toFixed(1)} ms, ${grownMb.toFixed(1)} MB more held`,
-    );
-    assert.ok(grownMb < 16, `${grownMb} MB more`);
-    assert.equal(await honestTcp(at!.port), 1);
-  });
+  }
 }
 
 /** What is not garbage. */

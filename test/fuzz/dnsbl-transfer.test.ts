@@ -9,6 +9,7 @@ import { TYPE } from '../../dnsbl/records.ts';
 import { differenceSequence } from '../../dnsbl/transfer/difference-sequence.ts';
 import { Journal } from '../../dnsbl/transfer/journal.ts';
 import { readRequest } from '../../dnsbl/transfer/request.ts';
+import { SignedAnswers } from '../../dnsbl/transfer/signed-answers.ts';
 import type { Zone } from '../../dnsbl/zone.ts';
 import { apex, emptyZone, startMs, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
 import {
@@ -35,7 +36,7 @@ test('a mutated signed request never throws, never takes long, and never gets th
     requestOf(),
     requestOf({ udpOctets: 4096 }),
     requestOf({ type: TYPE.IXFR, serial: zone.serial - 1 }),
-    requestOf({ type: TYPE.SOA }),
+    requestOf({ type: TYPE.IXFR, serial: zone.serial, udpOctets: 1232 }),
   ].map((message) => signedBy(key, message).message);
   let slowestMs = 0;
   for (let left = fuzz.rounds(2000); left > 0; left--) {
@@ -43,7 +44,7 @@ test('a mutated signed request never throws, never takes long, and never gets th
     const message = fuzz.mutate(seed);
     if (sameSigned(message, seed)) continue;
     const began = performance.now();
-    const answers = await all(transfers.handle(message, clientAt(), fuzz.pick(['udp', 'tcp'] as const)));
+    const answers = await all(transfers.handle(message, clientAt()));
     slowestMs = Math.max(slowestMs, performance.now() - began);
     if (answers.length === 0) continue;
     assert.equal(answers.length, 1);
@@ -51,6 +52,36 @@ test('a mutated signed request never throws, never takes long, and never gets th
   }
   assert.ok(slowestMs < 2000, `${slowestMs} ms`);
   await stop();
+});
+
+test('a mutated signed question never counts as signed, and its answer stays in its room', () => {
+  const signedAnswers = new SignedAnswers([key], () => startMs);
+  const seeds = [
+    requestOf({ type: TYPE.SOA }),
+    requestOf({ type: TYPE.IXFR, serial: 1, udpOctets: 1232 }),
+  ].map((message) => signedBy(key, message).message);
+  const out = Buffer.alloc(4096);
+  const answerOctets = 100;
+  let right = 0;
+  for (let left = fuzz.rounds(5000); left > 0; left--) {
+    const seed = fuzz.pick(seeds);
+    const message = fuzz.below(50) === 0 ? seed : fuzz.mutate(seed);
+    const transport = fuzz.pick(['udp', 'tcp'] as const);
+    const { isRight, octets } = signedAnswers.sign(
+      message,
+      0,
+      message.length,
+      transport,
+      out,
+      0,
+      answerOctets,
+    );
+    if (isRight) assert.ok(sameSigned(message, seed), message.toString('hex'));
+    if (message === seed) assert.ok(isRight);
+    assert.ok(octets <= Math.max(512, message.length + 6), `${octets} for ${message.toString('hex')}`);
+    right += Number(isRight);
+  }
+  assert.ok(right > 0);
 });
 
 /**

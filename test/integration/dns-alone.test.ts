@@ -1,71 +1,26 @@
 /** `atmos dns` as an operator runs it: a process, its signals, its files, asked over real sockets. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
 import { encode } from 'dns-packet';
 import { addressOf, askDns, textOf } from '../ask-dns.ts';
+import { AtmosProcess, atmos, atmosIn, killAll } from '../atmos-process.ts';
 import { needs } from '../peers.ts';
 import { AppView } from '../unit/dnsbl-appview.ts';
 import { until } from '../until.ts';
 
 const apex = 'list.harbor.test';
 const folder = mkdtempSync(join(tmpdir(), 'dns-alone-'));
-const children = new Set<ChildProcess>();
 after(() => {
-  for (const child of children) child.kill('SIGKILL');
+  killAll();
   rmSync(folder, { recursive: true });
 });
 
-type LogLine = { msg: string; listen?: { host: string; port: number }[] } & Record<string, unknown>;
-
-/** Its log as an event source: a line that was said before it was asked for counts too. */
-class Alone {
-  readonly child: ChildProcess;
-  readonly lines: LogLine[] = [];
-  #waiting: (() => void)[] = [];
-
-  constructor(words: string[]) {
-    const main = join(import.meta.dirname, '../../node/atmos.js');
-    this.child = spawn(process.execPath, [main, 'dns', ...words], { stdio: ['ignore', 'inherit', 'pipe'] });
-    children.add(this.child);
-    createInterface({ input: this.child.stderr! }).on('line', (line) => {
-      this.lines.push(line.startsWith('{') ? (JSON.parse(line) as LogLine) : { msg: line });
-      for (const wake of this.#waiting.splice(0)) wake();
-    });
-  }
-
-  async logged(text: string, from = 0): Promise<LogLine> {
-    for (;;) {
-      const line = this.lines.slice(from).find(({ msg }) => msg.includes(text));
-      if (line) return line;
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-  }
-
-  async ready(): Promise<{ host: string; port: number }> {
-    return (await this.logged('ready')).listen![0]!;
-  }
-
-  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    const exited = once(this.child, 'exit');
-    this.child.kill(signal);
-    const [code] = await exited;
-    children.delete(this.child);
-    return code as number | null;
-  }
-}
-
-function ask(...words: string[]) {
-  const main = join(import.meta.dirname, '../../node/atmos.js');
-  const run = spawnSync(process.execPath, [main, 'dns', ...words], { encoding: 'utf8' });
-  return { code: run.status, out: run.stdout, err: run.stderr };
-}
+const ask = (...words: string[]) => atmos('dns', ...words);
 
 function put(name: string, ...lines: string[]): string {
   const path = join(folder, name);
@@ -88,7 +43,8 @@ test('the files of an rbldnsd are answered; SIGHUP, a change and commands are ob
   const ip6 = put('ip.ip6trie', '2001:db8::7');
   const state = join(folder, 'state');
   const out = join(folder, 'out');
-  const alone = new Alone([
+  const alone = new AtmosProcess([
+    'dns',
     ...[...common, '--workers', '2', '--state', state, '--export', out, '--poll', '0'],
     ...['--zone', `dom=${dom}`, '--zone', `ip=${ip}`, '--zone', `ip=${ip6}`],
   ]);
@@ -148,7 +104,7 @@ test('dig sees what the files say, and the serial goes on behind the last run', 
   const words = [...common, '--state', state, '--zone', `dom=${dom}`];
   const serials: number[] = [];
   for (let run = 0; run < 2; run++) {
-    const alone = new Alone(words);
+    const alone = new AtmosProcess(['dns', ...words]);
     const { host, port } = await alone.ready();
     const dig = (...asked: string[]) =>
       spawnSync('dig', [`@${host}`, '-p', String(port), '+short', ...asked], {
@@ -165,7 +121,18 @@ test('dig sees what the files say, and the serial goes on behind the last run', 
 test('reloads under queries lose none', async () => {
   const lines = (code: number) => Array.from({ length: 20_000 }, (_, n) => `n${n}.test :127.0.0.${code}:`);
   const dom = put('busy.dnset', ...lines(2));
-  const alone = new Alone([...common, '--workers', '2', '--poll', '0', '--zone', `dom=${dom}`]);
+  const alone = new AtmosProcess([
+    'dns',
+    ...common,
+    '--workers',
+    '2',
+    '--poll',
+    '0',
+    '--limit',
+    'off',
+    '--zone',
+    `dom=${dom}`,
+  ]);
   const server = await alone.ready();
   const asker = await askSteadily(server, (n) => `n${n % 20_000}.test.dom.${apex}`);
   for (let reload = 0; reload < 4; reload++) {
@@ -221,7 +188,7 @@ test('an AppView is followed; killed and without it, the last state answers and 
   after(() => appview.stop());
   const state = join(folder, 'state-feed');
   const words = [...common, '--workers', '2', '--state', state, '--from', from];
-  const first = new Alone(words);
+  const first = new AtmosProcess(['dns', ...words]);
   const server = await first.ready();
   assert.equal(await addressOf(server, `n299.test.dom.${apex}`), '127.0.3.1');
   appview.list('reef.test', { trust: 2 });
@@ -230,7 +197,7 @@ test('an AppView is followed; killed and without it, the last state answers and 
   assert.equal(await first.end(), 0);
   await appview.stop();
 
-  const second = new Alone(words);
+  const second = new AtmosProcess(['dns', ...words]);
   const again = await second.ready();
   assert.equal(await addressOf(again, `reef.test.dom.${apex}`), '127.0.3.2');
   assert.match(ask('status', '--state', state).out, /301 entries.* s old\nWAITS FOR http/s);
@@ -242,10 +209,34 @@ test('an AppView is followed; killed and without it, the last state answers and 
   await second.end('SIGKILL');
   await appview.stop();
 
-  writeFileSync(join(state, 'feed', 'feed.json'), '{"state":');
+  writeFileSync(join(state, 'zones', `${apex}.feed`, 'feed.json'), '{"state":');
   const { code, err } = ask(...words);
   assert.equal(code, 2);
   assert.match(err, /feed\.json is damaged \(it is not what was written\)\. Remove its folder to begin anew/);
+});
+
+test('the shortest command keeps its last state in the folder where it is called', async () => {
+  const appview = new AppView();
+  appview.list('reef.test');
+  const from = await appview.start();
+  after(() => appview.stop());
+  const words = ['dns', '--listen', '127.0.0.1:0', '--apex', apex, '--workers', '2', '--from', from];
+  const first = new AtmosProcess(words, folder);
+  await first.ready();
+  assert.equal(await first.end(), 0);
+  await appview.stop();
+  const second = new AtmosProcess(words, folder);
+  assert.equal(await addressOf(await second.ready(), `reef.test.dom.${apex}`), '127.0.3.1');
+  assert.match(atmosIn(folder, 'dns', 'status').out, /1 entries, serial \d+, \d+ s old\nWAITS FOR http/);
+  assert.equal(await second.end(), 0);
+});
+
+test('flags say who is answered', async () => {
+  const dom = put('flags.dnset', 'reef.test');
+  const words = [...common, '--allow', '192.0.2.0/24', '--zone', `dom=${dom}`];
+  const alone = new AtmosProcess(['dns', ...words]);
+  assert.equal(await addressOf(await alone.ready(), `reef.test.dom.${apex}`), 'REFUSED');
+  assert.equal(await alone.end(), 0);
 });
 
 test('wrong words are refused with what would be right', () => {
@@ -257,7 +248,10 @@ test('wrong words are refused with what would be right', () => {
     [[...common, '--zone', 'block=x'], /write block=dnset:FILE/],
     [[...common, '--zone', 'dom=ip4set:x'], /dom is not made of ip4set/],
     [[...common, '--zone', 'dom=/nowhere/at/all'], /ENOENT/],
-    [[...common, '--from', 'https://a.test'], /--from needs --state/],
+    [[...common, '--zone', 'dom=x', '--limit', 'some'], /--limit some: on, log or off/],
+    [[...common, '--zone', 'dom=x', '--allow', '192.0.2.1/24'], /--allow 192\.0\.2\.1\/24: write it as/],
+    [[...common, '--config', 'x.jsonc'], /--listen: with --config, everything stands in the file/],
+    [['--config', '/nowhere.jsonc'], /there is no such file/],
     [[...common, '--from', 'http://a.test', '--state', join(folder, 's')], /not encrypted: use https/],
     [[...common, '--zone', 'dom=x', '--workers', 'many'], /--workers many: a number from 0 to 64/],
     [['--listen', 'localhost:53', '--apex', apex, '--zone', 'dom=x'], /write ADDRESS:PORT/],
@@ -271,7 +265,7 @@ test('wrong words are refused with what would be right', () => {
 
 test('a port that is taken is said, and nothing is left running', async () => {
   const dom = put('taken.dnset', 'reef.test');
-  const first = new Alone([...common, '--zone', `dom=${dom}`]);
+  const first = new AtmosProcess(['dns', ...common, '--zone', `dom=${dom}`]);
   const { port } = await first.ready();
   const taken = ['--listen', `127.0.0.1:${port}`, '--apex', apex, '--zone', `dom=${dom}`];
   const { code, err } = ask(...taken);

@@ -32,23 +32,24 @@ const zone = zoneOf(
 );
 const nsid = 'ns1.harbor.test';
 const version = 'atmos';
-const server = new DnsServer({
-  zones: [zone],
-  listen: { host: '127.0.0.1', port: 0 },
-  log: pino({ enabled: false }),
-  ...{ nsid, version },
-});
+const log = pino({ enabled: false });
+const common = { zones: [zone], log, nsid, version };
+const server = new DnsServer({ ...common, listen: { host: '127.0.0.1', port: 0 } });
+const server6 = new DnsServer({ ...common, listen: { host: '::1', port: 0 } });
 
 let port = 0;
+let port6 = 0;
 let nsd: Nsd;
 if (!skip) {
   before(async () => {
     port = (await server.start())[0]!.port;
+    port6 = (await server6.start())[0]!.port;
     nsd = await startNsd({ apex, zoneFile: await exported(), nsid, version });
   });
   after(async () => {
     await nsd?.stop();
     await server.stop();
+    await server6.stop();
   });
 }
 
@@ -120,6 +121,13 @@ async function compare(
     assert.deepEqual(a, b, `${flags.join(' ')} ${question.join(' ')}`);
   }
 }
+
+test('over IPv6 the answers are the same, by UDP and TCP', { skip }, async () => {
+  for (const flags of [['+nocookie'], ['+nocookie', '+tcp', '+keepopen']]) {
+    const ours = await dig(port6, flags, all, '::1');
+    assert.deepEqual(ours, await dig(nsd.port, flags, all, '::1'));
+  }
+});
 
 for (const flags of [['+nocookie'], ['+nocookie', '+tcp', '+keepopen']]) {
   test(`${all.length} questions by dig ${flags.join(' ')} are answered as by NSD`, { skip }, async () => {
@@ -194,6 +202,16 @@ test('a zone transfer is refused here as there', { skip }, async () => {
     assert.match(stdout, /Transfer failed/);
     assert.doesNotMatch(stdout, /SOA/);
   }
+});
+
+// RFC 1995 §2: over UDP the SOA, which everybody may ask for; over TCP we ask who may have more.
+test('different: an IXFR over UDP gets the SOA alone, which NSD refuses', { skip }, async () => {
+  const ask = async (to: number) =>
+    (await run('dig', ['@127.0.0.1', '-p', `${to}`, '+notcp', apex, 'IXFR=1'])).stdout;
+  const [ours, theirs] = [await ask(port), await ask(nsd.port)];
+  assert.equal(ours.match(/\sIN\s+SOA\s+ns1/g)?.length, 1);
+  assert.doesNotMatch(ours, /\s(A|TXT|NS)\s|failed/);
+  assert.doesNotMatch(theirs, /SOA/);
 });
 
 const entry = `reef.test.dom.${apex}`;

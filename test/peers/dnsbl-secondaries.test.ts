@@ -1,9 +1,10 @@
-/** Real secondaries: NSD and Knot take the zone by AXFR, follow it by NOTIFY and IXFR, and answer as we do. */
+/**
+ * Real secondaries: NSD, Knot and BIND take the zone by AXFR, follow it by NOTIFY and IXFR, all signed, and
+ * answer as we do.
+ */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -12,11 +13,15 @@ import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { DnsServer } from '../../dnsbl/server.ts';
 import { Transfers } from '../../dnsbl/transfer/transfers.ts';
+import { freePort } from '../free-port.ts';
 import { needs } from '../peers.ts';
 import { apex, emptyZone, vouched } from '../unit/dnsbl-fixtures.ts';
+import { until } from '../until.ts';
+import { dig } from './consumers/dig.ts';
+import { bind, knot, type Maker, nsd, type Secondary } from './consumers/secondaries.ts';
 
 const run = promisify(execFile);
-const skip = needs('nsd', 'knot', 'dig', 'kdig');
+const skip = needs('nsd', 'knot', 'named', 'dig', 'kdig');
 
 const secret = Buffer.alloc(32, 7);
 const keyName = 'harbor-secondary';
@@ -41,14 +46,16 @@ for (const listing of [
   assert.equal(zone.apply(listing), 'changed');
 }
 
+const makers: Maker[] = [nsd('TCP'), nsd('UDP'), knot, bind];
 const secondaries: Secondary[] = [];
+let secondaryPorts: number[] = [];
 let transfers: Transfers;
 let server: DnsServer;
 let port = 0;
 
 /** What the node does at start: zone, transfers and server, in one process. */
 async function startPrimary(): Promise<void> {
-  const told = secondaries.map((secondary) => ({ host: '127.0.0.1', port: secondary.port, key: keyName }));
+  const told = secondaryPorts.map((to) => ({ host: '127.0.0.1', port: to, key: keyName }));
   transfers = new Transfers({
     zones: [zone],
     keys: [
@@ -58,6 +65,8 @@ async function startPrimary(): Promise<void> {
     allow: new Map([[apex, [{ prefix: '127.0.0.1', key: keyName }]]]),
     notify: new Map([[apex, told]]),
     journalDir: folder,
+    // All of them, and kdig, are one peer here.
+    limits: { maxTransfersPerPeer: 16 },
     now: Date.now,
     log: pino({ enabled: false }),
     count,
@@ -66,6 +75,8 @@ async function startPrimary(): Promise<void> {
   server = new DnsServer({
     zones: [zone],
     listen: { host: '127.0.0.1', port },
+    // Signed questions over UDP are answered where all others are.
+    workers: 1,
     log: pino({ enabled: false }),
     transfer: transfers,
   });
@@ -80,10 +91,15 @@ async function stopPrimary(): Promise<void> {
 
 before(async () => {
   if (skip) return;
-  port = await freePort();
-  secondaries.push(startNsd(await freePort()), startKnot(await freePort()));
+  secondaryPorts = await Promise.all(makers.map(freePort));
   await startPrimary();
+  for (const [index, maker] of makers.entries())
+    secondaries.push(await maker(optionsOf(secondaryPorts[index]!)));
 });
+
+function optionsOf(own: number, by = secret) {
+  return { apex, primaryPort: port, key: { name: keyName, secret: by }, port: own };
+}
 
 after(async () => {
   await Promise.all(secondaries.map((secondary) => secondary.stop()));
@@ -91,20 +107,22 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('NSD and Knot transfer the whole zone, signed', { skip }, async () => {
+test('each transfers the whole zone once, signed', { skip }, async () => {
   for (const secondary of secondaries) await secondary.reaches(zone.serial);
-  assert.equal(counts.get('dns_transfer_answers axfr'), 2);
+  assert.equal(counts.get('dns_transfer_answers axfr'), makers.length);
 });
 
-test('both follow a change by NOTIFY and IXFR', { skip }, async () => {
+test('each follows a change by NOTIFY and IXFR', { skip }, async () => {
   zone.apply(vouched({ name: 'new.test' }, { trust: 3 }));
   zone.apply(vouched({ name: 'tide.test' }, { trust: 3, mailTypes: ['transaction'] }));
   zone.apply(vouched({ name: 'member-3.test' }, { removed: true }));
   zone.apply(vouched({ name: 'reef.test' }, { kind: 4, coverSubdomains: false }));
   for (const secondary of secondaries) await secondary.reaches(zone.serial);
-  assert.equal(counts.get('dns_transfer_answers axfr'), 2, 'no further whole zone');
-  assert.ok((counts.get('dns_transfer_answers ixfr') ?? 0) >= 2);
-  assert.ok((counts.get('dns_notify acknowledged') ?? 0) >= 2);
+  assert.equal(counts.get('dns_transfer_answers axfr'), makers.length, 'no further whole zone');
+  assert.ok((counts.get('dns_transfer_answers ixfr') ?? 0) >= makers.length);
+  assert.ok((counts.get('dns_notify acknowledged') ?? 0) >= makers.length);
+  assert.ok(server.counts().get('dns_tsig signed')! > 0, 'BIND asks for the SOA by UDP, signed');
+  assert.equal(server.counts().get('dns_tsig rejected'), 0);
   for (const secondary of secondaries) assert.ok(secondary.sawDifference(), secondary.log());
 });
 
@@ -156,17 +174,15 @@ const questions: [name: string, type: string][] = [
   ['d.0.1.0.0.2.ip', 'TXT'],
 ];
 
-test('both answer every question as we do', { skip }, async () => {
-  for (const [name, type] of questions) {
-    const [ours, ...theirs] = await Promise.all(
-      [port, ...secondaries.map((secondary) => secondary.port)].map((at) => digest(at, name, type)),
-    );
-    for (const [index, answer] of theirs.entries())
-      assert.deepEqual(answer, ours, `${secondaries[index]?.name}: ${name} ${type}`);
+test('each answers every question as we do', { skip }, async () => {
+  const ours = await digests(port, questions);
+  for (const { name, port: at } of secondaries) {
+    for (const [index, theirs] of (await digests(at, questions)).entries())
+      assert.deepEqual(theirs, ours[index], `${name}: ${questions[index]!.join(' ')}`);
   }
 });
 
-test('a burst of changes reaches both as differences, and the content is the same', { skip }, async () => {
+test('a burst of changes reaches each as differences, and the content is the same', { skip }, async () => {
   for (let index = 0; index < 1500; index++) {
     const name = `member-${index % 4500}.test`;
     zone.apply(
@@ -175,14 +191,13 @@ test('a burst of changes reaches both as differences, and the content is the sam
     if (index % 100 === 0) await pause(1);
   }
   for (const secondary of secondaries) await secondary.reaches(zone.serial);
-  assert.equal(counts.get('dns_transfer_answers axfr'), 2);
+  assert.equal(counts.get('dns_transfer_answers axfr'), makers.length);
   const ours = await wholeZone(port);
   assert.ok(ours.length > 1500);
-  const [, knot] = secondaries;
-  assert.deepEqual(await wholeZone(knot!.port), ours);
+  for (const { name, port: at } of secondaries.slice(-2)) assert.deepEqual(await wholeZone(at), ours, name);
 });
 
-test('a restart keeps the past: both follow by IXFR', { skip }, async () => {
+test('a restart keeps the past: each follows by IXFR', { skip }, async () => {
   const wholeZones = counts.get('dns_transfer_answers axfr');
   await stopPrimary();
   const listings = [...zone.listings()];
@@ -194,7 +209,11 @@ test('a restart keeps the past: both follow by IXFR', { skip }, async () => {
   assert.equal(counts.get('dns_journal continued'), 1);
   assert.equal(counts.get('dns_transfer_answers axfr'), wholeZones);
   for (const secondary of secondaries)
-    assert.equal((await digest(secondary.port, 'after-restart.test.dom', 'A'))[0], 'NOERROR', secondary.name);
+    assert.equal(
+      (await digest(secondary.port, 'after-restart.test.dom', 'A'))[0],
+      'QUERY NOERROR',
+      secondary.name,
+    );
 });
 
 test('kdig gets an IXFR of what changed since its serial', { skip }, async () => {
@@ -207,6 +226,20 @@ test('kdig gets an IXFR of what changed since its serial', { skip }, async () =>
     ['SOA', 'SOA', 'SOA', 'A', 'TXT', 'SOA'],
   );
   assert.doesNotMatch(text, /WARNING|;; ERROR/);
+});
+
+test('secondaries with another secret get nothing', { skip }, async (t) => {
+  const before = counts.get('dns_transfer_answers axfr');
+  for (const maker of [nsd('TCP'), knot, bind]) {
+    const rejections = () =>
+      (counts.get('dns_transfer_answers badsig') ?? 0) + server.counts().get('dns_tsig rejected')!;
+    const refusals = rejections();
+    const wrong = await maker(optionsOf(await freePort(), strangerSecret));
+    t.after(wrong.stop);
+    await until(`${wrong.name} is rejected`, () => rejections() > refusals);
+    assert.notEqual((await digest(wrong.port, '', 'SOA'))[0], 'QUERY NOERROR', wrong.name);
+  }
+  assert.equal(counts.get('dns_transfer_answers axfr'), before);
 });
 
 const refused: [what: string, args: () => string[], says: RegExp][] = [
@@ -242,27 +275,22 @@ function count(what: string, reason?: string): void {
   counts.set(name, (counts.get(name) ?? 0) + 1);
 }
 
-/** Status, and the records of answer and authority, sorted. */
+/** Of each question: status, and the records of answer and authority. */
+async function digests(at: number, asked: readonly [name: string, type: string][]): Promise<string[][]> {
+  const full = asked.map(([name, type]) => [name === '' ? apex : `${name}.${apex}`, type]);
+  const said = await dig(at, ['+norecurse', '+nocookie'], full);
+  return said.map(({ status, answer, authority }, index) => {
+    // BIND gives an owner's letters as the zone has them; a name is the same in any.
+    const records = [...answer, ...authority].map((line) => line.toLowerCase());
+    // Some add the NS of the zone to answers; that is theirs to say.
+    const isNs = asked[index]![1] === 'NS';
+    return [status, ...records.filter((line) => isNs || !line.includes(' in ns '))];
+  });
+}
+
+/** Status, and the records of answer and authority. */
 async function digest(at: number, name: string, type: string): Promise<string[]> {
-  const full = name === '' ? apex : `${name}.${apex}`;
-  const { stdout } = await run('dig', [
-    '@127.0.0.1',
-    '-p',
-    `${at}`,
-    '+norec',
-    '+noall',
-    '+comments',
-    '+answer',
-    '+authority',
-    '+tries=2',
-    full,
-    type,
-  ]);
-  const status = /status: (\w+)/.exec(stdout)?.[1] ?? 'none';
-  const records = stdout.split('\n').filter((line) => line !== '' && !line.startsWith(';'));
-  // Knot and NSD add the NS of the zone to answers; that is theirs to say.
-  const ownNs = type === 'NS' ? records : records.filter((line) => !/\sIN\s+NS\s/.test(line));
-  return [status, ...ownNs.map((line) => line.replace(/\s+/g, ' ')).sort()];
+  return (await digests(at, [[name, type]]))[0]!;
 }
 
 async function wholeZone(at: number): Promise<string[]> {
@@ -275,116 +303,4 @@ async function wholeZone(at: number): Promise<string[]> {
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith(';'))
     .sort();
-}
-
-type Secondary = {
-  name: string;
-  port: number;
-  log: () => string;
-  sawDifference: () => boolean;
-  reaches: (serial: number) => Promise<void>;
-  stop: () => Promise<void>;
-};
-
-function startNsd(at: number): Secondary {
-  const home = mkdtempSync(join(folder, 'nsd-'));
-  const config = join(home, 'nsd.conf');
-  writeFileSync(
-    config,
-    `server:
-  ip-address: 127.0.0.1@${at}
-  username: ""
-  zonesdir: "${home}"
-  database: ""
-  pidfile: "${home}/nsd.pid"
-  xfrdfile: "${home}/xfrd.state"
-  xfrdir: "${home}"
-  zonelistfile: "${home}/zone.list"
-  server-count: 1
-  verbosity: 3
-  xfrd-reload-timeout: 0
-remote-control:
-  control-enable: no
-key:
-  name: "${keyName}"
-  algorithm: hmac-sha256
-  secret: "${secret.toString('base64')}"
-zone:
-  name: "${apex}"
-  zonefile: "zone"
-  request-xfr: 127.0.0.1@${port} ${keyName}
-  allow-notify: 127.0.0.1 ${keyName}
-`,
-  );
-  return secondary('NSD', at, spawn('/usr/sbin/nsd', ['-d', '-c', config]), / of \d{1,4} bytes in /);
-}
-
-function startKnot(at: number): Secondary {
-  const home = mkdtempSync(join(folder, 'knot-'));
-  const config = join(home, 'knot.conf');
-  writeFileSync(
-    config,
-    `server:
-  rundir: "${home}"
-  listen: 127.0.0.1@${at}
-log:
-  - target: stdout
-    any: debug
-database:
-  storage: "${home}"
-key:
-  - id: ${keyName}
-    algorithm: hmac-sha256
-    secret: ${secret.toString('base64')}
-remote:
-  - id: primary
-    address: 127.0.0.1@${port}
-    key: ${keyName}
-acl:
-  - id: primary
-    address: 127.0.0.1
-    key: ${keyName}
-    action: [notify, transfer]
-zone:
-  - domain: ${apex}
-    storage: "${home}"
-    master: primary
-    acl: primary
-`,
-  );
-  return secondary('Knot', at, spawn('/usr/sbin/knotd', ['-c', config]), /IXFR, incoming.*finished/);
-}
-
-function secondary(name: string, at: number, child: ChildProcess, difference: RegExp): Secondary {
-  let log = '';
-  child.stdout?.on('data', (text) => (log += text));
-  child.stderr?.on('data', (text) => (log += text));
-  const exited = once(child, 'exit');
-  return {
-    name,
-    port: at,
-    log: () => log,
-    sawDifference: () => difference.test(log),
-    reaches: async (serial) => {
-      for (let tries = 0; tries < 200; tries++) {
-        if (child.exitCode !== null) break;
-        const [, soa = ''] = await digest(at, '', 'SOA').catch(() => []);
-        if (soa.includes(` ${serial} `)) return;
-        await pause(50);
-      }
-      assert.fail(`${name} does not reach ${serial}:\n${log}\n${[...counts].join('\n')}`);
-    },
-    stop: async () => {
-      child.kill();
-      await exited;
-    },
-  };
-}
-
-async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port: free } = listener.address() as { port: number };
-  await once(listener.close(), 'close');
-  return free;
 }

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import type { Zone } from '../../dnsbl/zone.ts';
 import { apex, decoded, queryPacket, vouched, zoneOf } from './dnsbl-fixtures.ts';
+
+const CHANGING_MS = 400;
 
 const wide = vouched({ name: 'example' }, { kind: 4, trust: 3, coverSubdomains: true });
 const deep = vouched({ name: 'x.b.example' }, { kind: 2, trust: 1 });
@@ -13,6 +16,19 @@ const texts = ['a', 'bb', 'ccc'].map((page) => ({
   url: `https://harbor.test/${page.repeat(100)}/reef.test`,
 }));
 
+test('a name that comes and goes under several that exist only for it is there, or covered, and never nothing', async () => {
+  const far = vouched({ name: 'x.y.z.b.example' }, { kind: 2, trust: 1 });
+  const zone = zoneOf(wide);
+  const questions = [
+    queryPacket(`x.y.z.b.example.dom.${apex}`, 'A'),
+    queryPacket(`x.y.z.b.example._vouch.${apex}`, 'TXT'),
+  ];
+  const said = await answersDuring(zone, questions, (turn) => {
+    zone.apply({ ...far, removed: turn % 2 === 1 });
+  });
+  assert.deepEqual(said, [['127.0.2.1', '127.0.4.3'], ['transaction']]);
+});
+
 test('a thread that answers while another changes the zone never sees half a change', async () => {
   const zone = zoneOf(wide, texts[0]!);
   const questions = [
@@ -21,22 +37,11 @@ test('a thread that answers while another changes the zone never sees half a cha
     queryPacket(`reef.test.dom.${apex}`, 'TXT'),
     queryPacket(`5.2.0.192.ip.${apex}`, 'A'),
   ];
-  const stop = new SharedArrayBuffer(4);
-  const worker = new Worker(new URL('dnsbl-reading-thread.ts', import.meta.url), {
-    workerData: { share: zone.share(), questions, stop },
-  });
-  await once(worker, 'message');
-  const until = performance.now() + 400;
-  for (let turn = 0; performance.now() < until; turn++) {
+  const said = await answersDuring(zone, questions, (turn) => {
     zone.apply({ ...deep, removed: turn % 2 === 1 });
     zone.apply(texts[turn % 3]!);
     zone.apply(vouched({ address: '192.0.2.5' }, { removed: turn % 2 === 1 }));
-  }
-  const ended = once(worker, 'message');
-  Atomics.store(new Int32Array(stop), 0, 1);
-  const [{ rounds, seen }] = (await ended) as [{ rounds: number; seen: string[][] }];
-  assert.ok(rounds > 100, `${rounds} rounds`);
-  const said = seen.map((messages) => messages.map(textOf).sort());
+  });
   assert.deepEqual(said, [
     ['127.0.2.1', '127.0.4.3'],
     ['127.0.4.3', 'not there'],
@@ -46,6 +51,22 @@ test('a thread that answers while another changes the zone never sees half a cha
     ['127.0.3.1', 'not there'],
   ]);
 });
+
+/** Whatever another thread was told, for each question, while changes went on for CHANGING_MS. */
+async function answersDuring(zone: Zone, questions: Buffer[], change: (turn: number) => void) {
+  const stop = new SharedArrayBuffer(4);
+  const worker = new Worker(new URL('dnsbl-reading-thread.ts', import.meta.url), {
+    workerData: { share: zone.share(), questions, stop },
+  });
+  await once(worker, 'message');
+  const until = performance.now() + CHANGING_MS;
+  for (let turn = 0; performance.now() < until; turn++) change(turn);
+  const ended = once(worker, 'message');
+  Atomics.store(new Int32Array(stop), 0, 1);
+  const [{ rounds, seen }] = (await ended) as [{ rounds: number; seen: string[][] }];
+  assert.ok(rounds > 100, `${rounds} rounds`);
+  return seen.map((messages) => [...new Set(messages.map(textOf))].sort());
+}
 
 function textOf(message: string): string {
   if (message === 'not there') return message;

@@ -111,7 +111,7 @@ export type World = {
   transfers: Transfers;
   counts: Map<string, number>;
   /** Everything for this zone's `allow`. */
-  ask: (message: Buffer, client?: Client, transport?: 'udp' | 'tcp') => Promise<Buffer[]>;
+  ask: (message: Buffer, client?: Client) => Promise<Buffer[]>;
   folder: string;
   stop: () => Promise<void>;
 };
@@ -144,8 +144,7 @@ export async function transfersOf(zone: Zone, options: Partial<TransfersOptions>
     transfers,
     counts,
     folder,
-    ask: (message, client = clientAt(), transport = 'tcp') =>
-      all(transfers.handle(message, client, transport)),
+    ask: (message, client = clientAt()) => all(transfers.handle(message, client)),
     stop: async () => {
       await transfers.stop();
       if (!options.journalDir) rmSync(folder, { recursive: true, force: true });

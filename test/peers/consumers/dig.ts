@@ -18,13 +18,14 @@ export type Said = {
   additional: string[];
 };
 
-/** @param questions each a name, a type, and a class where it is not IN */
+/** @param questions each a name, a type, and a class where it is not IN. @param host that listens on `port` */
 export async function dig(
   port: number,
   flags: readonly string[],
   questions: readonly (readonly string[])[],
+  host = '127.0.0.1',
 ): Promise<Said[]> {
-  const to = ['@127.0.0.1', '-p', `${port}`, '+tries=1', '+time=5', '+qr', '+nocmd', '+noidnin', ...flags];
+  const to = [`@${host}`, '-p', `${port}`, '+tries=1', '+time=5', '+qr', '+nocmd', '+noidnin', ...flags];
   // What goes before the first name is for all of them.
   const words = questions.flatMap(([name, type, recordClass = 'IN']) => [
     ...['-q', name!, '-t', type!, '-c', recordClass],

@@ -19,6 +19,7 @@ export async function startNsd(o: {
   const text = `
 server:
   ip-address: 127.0.0.1@${port}
+  ip-address: ::1@${port}
   username: ""
   chroot: ""
   database: ""
