@@ -25,6 +25,7 @@ const socketNames = [
   'dns_transfers broken',
   'dns_tsig signed',
   'dns_tsig rejected',
+  'dns_threads died',
 ] as const;
 export const SOCKET = {
   udpQueries: 0,
@@ -44,6 +45,7 @@ export const SOCKET = {
   transferErrors: 14,
   tsigSigned: 15,
   tsigRejected: 16,
+  threadDeaths: 17,
 } as const;
 
 export interface SocketCounters {
@@ -61,11 +63,6 @@ const DROPS = ANSWERS + outcomes.length;
 
 /** Whoever counts more has its places behind these. */
 export const COUNTER_OCTETS = names.length * Float64Array.BYTES_PER_ELEMENT;
-
-/** To be posted to the thread that counts. */
-export function newCounterMemory(): SharedArrayBuffer {
-  return new SharedArrayBuffer(COUNTER_OCTETS);
-}
 
 export class ThreadCounters implements AnswerCounters, SocketCounters {
   readonly #counts: Float64Array;

@@ -44,9 +44,13 @@ export const TCP_ANSWER_ROOM_OCTETS = 65_535;
 /** Between two log lines about faults of ours. */
 export const FAULT_REPORT_INTERVAL_MS = 1000;
 
-/** Answering threads that may die within WORKER_CRASH_WINDOW_MS and be started again; the next is fatal. */
+/** Answering threads that may die within WORKER_CRASH_WINDOW_MS and be started again at once. */
 export const MAX_WORKER_CRASHES = 5;
 export const WORKER_CRASH_WINDOW_MS = 60_000;
+
+/** How long the next one waits; twice as long for each beyond, up to the most. */
+export const WORKER_RESTART_MS = 1000;
+export const WORKER_MAX_RESTART_MS = 30_000;
 
 /** How long a thread may take to bind its sockets, and to close them when asked. */
 export const WORKER_START_MS = 10_000;

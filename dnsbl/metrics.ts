@@ -176,6 +176,7 @@ const socketLabels: Record<string, string> = {
   dns_queries: 'transport',
   dns_transfers: 'event',
   dns_tsig: 'event',
+  dns_threads: 'event',
 };
 
 const socketHelp: Record<string, string> = {
@@ -187,6 +188,7 @@ const socketHelp: Record<string, string> = {
   atmos_dns_tcp_errors_total: 'errors of TCP sockets',
   atmos_dns_transfers_total: 'requests for a zone over TCP',
   atmos_dns_tsig_total: 'answers to signed questions, and those whose signature was not right',
+  atmos_dns_threads_total: 'answering threads that died; each is started again',
 };
 
 function access(sum: Sum): Metric[] {

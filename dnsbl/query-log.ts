@@ -4,13 +4,13 @@
  * Promise: a thread writes a sampled query into a ring of fixed size in shared memory; when the ring is
  * full the query is lost and counted. The owner empties all rings about once a second and writes lines by
  * its own logger. A client is cut to its prefix before it enters the ring, so whole addresses are nowhere
- * unless the operator asked for them. A label that stands where a subscriber's key does, and could be
- * one, is written as `*`.
+ * unless the operator asked for them. A label that could be a subscriber's key is written as `*`
+ * (key-labels.ts), whatever the answer was.
  */
 import type { Logger } from 'pino';
 import type { Clock } from './access/clock.ts';
 import { type ClientBits, prefixText } from './access/prefix.ts';
-import { MIN_KEY_OCTETS } from './access/subscriber-keys.ts';
+import { keyLabels, labelsOf } from './key-labels.ts';
 import type { ThreadMetrics } from './metrics.ts';
 import type { QueryReader } from './query.ts';
 import { type AnswerClass, type Client, outcomes } from './seams.ts';
@@ -22,8 +22,6 @@ export type QueryLogSettings = {
   /** What is kept of a client's address. */
   client: ClientBits;
 };
-
-export const defaultQueryLog: QueryLogSettings = { every: 0, client: { ipv4: 24, ipv6: 56 } };
 
 /** Emptied once a second: as many lines a second from each thread at most. */
 const RECORDS = 512;
@@ -253,7 +251,7 @@ export class QueryLog {
     const apex = apexes[record.readUInt16BE(AT.zone)];
     const fields = {
       ...{ at, client, transport: record[AT.transport] === 0 ? 'udp' : 'tcp' },
-      name: nameText(record.subarray(NAME, NAME + record[NAME_LENGTH]!), apex),
+      name: nameText(record.subarray(NAME, NAME + record[NAME_LENGTH]!), apexes),
       type: record.readUInt16BE(AT.type),
       answer: record[AT.outcome] === NO_ANSWER ? 'none' : outcomes[record[AT.outcome]!],
       zone: apex,
@@ -263,14 +261,12 @@ export class QueryLog {
   }
 }
 
-/** In the form of zone files (RFC 1035 §5.1), for a label may hold any octet; without the key above the apex. */
-function nameText(name: Uint8Array, apex: string | undefined): string {
-  const labels: Uint8Array[] = [];
-  for (let at = 0; at < name.length; at += 1 + name[at]!)
-    labels.push(name.subarray(at + 1, at + 1 + name[at]!));
-  const keyed = apex === undefined ? -1 : labels.length - apex.split('.').length - 1;
+/** In the form of zone files (RFC 1035 §5.1), for a label may hold any octet; without what may be a key. */
+function nameText(name: Uint8Array, apexes: readonly string[]): string {
+  const labels = labelsOf(name);
+  const hidden = keyLabels(labels, apexes);
   const texts = labels.map((label, index) =>
-    index === keyed && label.length >= MIN_KEY_OCTETS ? '*' : [...label].map(octetText).join(''),
+    hidden.includes(index) ? '*' : [...label].map(octetText).join(''),
   );
   return `${texts.join('.')}.`;
 }

@@ -3,7 +3,7 @@
  * of them, and what a fault of ours costs.
  *
  * Promise: answer() never throws. A fault costs its packet the answer, is counted, and is told at most
- * once a second, so no packet can stop the process or fill its log.
+ * once a second, so no packet can stop the process or fill its log. No log line has a subscriber's key.
  *
  * Everything that an answering thread needs comes in a ThreadSetup, which can be posted to a worker.
  */
@@ -12,6 +12,7 @@ import type { AccessShare } from './access/share.ts';
 import { ThreadAccess } from './access/thread-access.ts';
 import { Answerer } from './answer.ts';
 import { SOCKET } from './counters.ts';
+import { keyLabels, labelsOf } from './key-labels.ts';
 import { FAULT_REPORT_INTERVAL_MS } from './limits.ts';
 import type { ThreadMetrics } from './metrics.ts';
 import { ThreadQueryLog } from './query-log.ts';
@@ -36,7 +37,13 @@ export type ThreadSetup = {
   version?: string;
 };
 
+/** `packetHex` is empty where no one packet was the cause; see #withoutKey. */
 export type Fault = { error: unknown; packetHex: string };
+
+const HEADER_OCTETS = 12;
+const STAR = 0x2a;
+/** Of a packet, in the log. */
+const FAULT_PACKET_OCTETS = 512;
 
 export type ResponderOptions = {
   setup: ThreadSetup;
@@ -53,12 +60,14 @@ export class Responder {
   readonly #access: ThreadAccess | undefined;
   readonly #queryLog: ThreadQueryLog | undefined;
   readonly #signed: SignedAnswers;
+  readonly #apexes: readonly string[];
   #mayReportAtMs = 0;
 
   constructor(options: ResponderOptions) {
     const { zones, nsid, version, queryLog } = options.setup;
     const { counters } = options;
     this.#options = options;
+    this.#apexes = zones.map(({ apex }) => apex);
     this.#queryLog = queryLog && new ThreadQueryLog(queryLog, this.#clock, counters);
     this.#access = this.#openAccess();
     this.#signed = new SignedAnswers(options.setup.tsigKeys);
@@ -73,7 +82,7 @@ export class Responder {
     if (setup.access === undefined) return undefined;
     return new ThreadAccess({
       share: setup.access,
-      apexes: setup.zones.map(({ apex }) => apex),
+      apexes: this.#apexes,
       counters,
       clock: this.#clock,
       onLimited: (client, answerClass) => this.#queryLog?.limited(client, answerClass),
@@ -87,7 +96,7 @@ export class Responder {
     try {
       for (const share of this.#options.newest()) this.#answerer.replace(share);
     } catch (error) {
-      this.#fault(error, '');
+      this.fault(error);
     }
   }
 
@@ -98,6 +107,11 @@ export class Responder {
 
   replaceAccess(share: AccessShare): void {
     this.#access?.replace(share);
+  }
+
+  /** For what answer() does not answer: whether the rules for addresses let this client ask. Counts nothing. */
+  admits(client: Client): boolean {
+    return this.#access?.admits(client) ?? true;
   }
 
   /** Like Answerer.answer. */
@@ -120,7 +134,7 @@ export class Responder {
       this.#queryLog?.see(this.#answerer, client, transport, octets);
       return octets;
     } catch (error) {
-      this.#fault(error, Buffer.from(packet.subarray(start, start + Math.min(length, 512))).toString('hex'));
+      this.fault(error, packet.subarray(start, start + Math.min(length, FAULT_PACKET_OCTETS)));
       return 0;
     }
   }
@@ -139,11 +153,20 @@ export class Responder {
     return signed.octets;
   }
 
-  #fault(error: unknown, packetHex: string): void {
+  /** Counts what went wrong in answering, here or in the sockets, and tells of it now and then. */
+  fault(error: unknown, packet: Uint8Array = new Uint8Array(0)): void {
     const { counters, onFault } = this.#options;
     counters.add(SOCKET.fault);
     if (performance.now() < this.#mayReportAtMs) return;
     this.#mayReportAtMs = performance.now() + FAULT_REPORT_INTERVAL_MS;
-    onFault({ error, packetHex });
+    onFault({ error, packetHex: this.#withoutKey(packet).toString('hex') });
+  }
+
+  /** A copy, with stars where the name in the question may have a subscriber's key. */
+  #withoutKey(packet: Uint8Array): Buffer {
+    const copy = Buffer.from(packet);
+    const labels = labelsOf(copy.subarray(HEADER_OCTETS));
+    for (const index of keyLabels(labels, this.#apexes)) labels[index]!.fill(STAR);
+    return copy;
   }
 }

@@ -7,6 +7,7 @@
 import { MAX_UDP_OCTETS } from './limits.ts';
 import type { QueryReader } from './query.ts';
 import { TYPE } from './records.ts';
+import { COOKIE_OCTETS } from './seams.ts';
 import type { EntryText } from './table/text.ts';
 import { CLASS_IN } from './wire.ts';
 import { serialAt } from './zone-reader.ts';
@@ -16,8 +17,6 @@ const RECORD_OCTETS = 12;
 const OPT_OCTETS = 11;
 const OPTION_OCTETS = 4;
 const STRING_OCTETS = 255;
-/** RFC 9018: the client's 8 octets and the server's 16. */
-const COOKIE_OCTETS = 24;
 const MAX_TCP_OCTETS = 65_535;
 
 const RESPONSE = 0x80;
@@ -47,7 +46,6 @@ export function writeFault(
 export class ResponseWriter {
   /** A record did not fit. */
   isTruncated = false;
-  /** Where the option's data is, to be filled by who knows cookies; -1 without one. Set by close(). */
   #out: Uint8Array = new Uint8Array(0);
   #start = 0;
   #at = 0;
@@ -57,6 +55,8 @@ export class ResponseWriter {
   #answers = 0;
   #authority = 0;
   #sendsNsid = false;
+  /** Where the options begin; behind close(). */
+  #optDataAt = 0;
   readonly #nsid: Uint8Array;
 
   constructor(nsid: string) {
@@ -202,16 +202,9 @@ export class ResponseWriter {
 
   /** @param octets of the data, already written. @returns octets of the whole response */
   addCookie(octets: number): number {
-    this.#writeOptionHead(this.#at, OPTION.cookie, octets);
-    this.#at += OPTION_OCTETS + octets;
-    const length = this.#optDataAt - 2;
-    const data = this.#at - this.#optDataAt;
-    this.#out[length] = data >> 8;
-    this.#out[length + 1] = data & 0xff;
+    this.#addOption(OPTION.cookie, octets);
     return this.#at - this.#start;
   }
-
-  #optDataAt = 0;
 
   #keepRoomForOpt(query: QueryReader): void {
     this.#limit -= OPT_OCTETS;
@@ -275,19 +268,22 @@ export class ResponseWriter {
   }
 
   #writeNsid(): void {
-    const at = this.#at;
-    this.#writeOptionHead(at, OPTION.nsid, this.#nsid.length);
-    copy(this.#nsid, this.#out, at + OPTION_OCTETS);
-    this.#at = at + OPTION_OCTETS + this.#nsid.length;
-    this.#out[this.#optDataAt - 2] = 0;
-    this.#out[this.#optDataAt - 1] = this.#at - this.#optDataAt;
+    copy(this.#nsid, this.#out, this.#at + OPTION_OCTETS);
+    this.#addOption(OPTION.nsid, this.#nsid.length);
   }
 
-  #writeOptionHead(at: number, code: number, octets: number): void {
-    this.#out[at] = 0;
-    this.#out[at + 1] = code;
-    this.#out[at + 2] = octets >> 8;
-    this.#out[at + 3] = octets & 0xff;
+  /** Its head, and the length of all options; its data stands behind the head already, or will. */
+  #addOption(code: number, octets: number): void {
+    const out = this.#out;
+    const at = this.#at;
+    out[at] = 0;
+    out[at + 1] = code;
+    out[at + 2] = octets >> 8;
+    out[at + 3] = octets & 0xff;
+    this.#at = at + OPTION_OCTETS + octets;
+    const all = this.#at - this.#optDataAt;
+    out[this.#optDataAt - 2] = all >> 8;
+    out[this.#optDataAt - 1] = all & 0xff;
   }
 }
 

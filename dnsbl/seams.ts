@@ -26,6 +26,9 @@ export interface Gate {
   respond(client: Client, answerClass: AnswerClass, nameHash: number): 'send' | 'slip' | 'drop';
 }
 
+/** RFC 9018: the client's 8 octets; then the server's: version, reserved, time, hash. */
+export const COOKIE_OCTETS = 24;
+
 /** RFC 7873, 9018. `octets` from `at` hold the option's data: 8, or 16 to 40 octets. */
 export interface Cookies {
   /** Whether a limited client that speaks cookies is told BADCOOKIE where another is told to use TCP. */

@@ -54,8 +54,6 @@ export type DnsServerOptions = {
   queryLog?: QueryLog;
   /** Zone transfers over TCP, and the keys of signed questions. */
   transfer?: Transfer;
-  /** The workers keep dying; nothing answers UDP any more. Default: throw, which ends the process. */
-  onFatal?: (error: Error) => void;
 };
 
 export class DnsServer {
@@ -166,7 +164,7 @@ export class DnsServer {
     const bound: ListenAddress[] = [];
     for (const { host, port } of this.#listen)
       bound.push({ host, port: await this.#tcp.listen({ host, port }) });
-    if (workers > 0) await this.#startWorkers(bound, path);
+    if (workers > 0) await this.#startWorkers(bound, path, counters);
     else await this.#startHere(bound, responder, counters);
     return bound;
   }
@@ -180,8 +178,8 @@ export class DnsServer {
     }
   }
 
-  async #startWorkers(listen: ListenAddress[], path: UdpPath): Promise<void> {
-    const { workers: count = 0, log, onFatal = raise } = this.#options;
+  async #startWorkers(listen: ListenAddress[], path: UdpPath, counters: ThreadMetrics): Promise<void> {
+    const { workers: count = 0, log } = this.#options;
     const { maxUdpSends } = this.#limits;
     const setupOf = (index: number) => ({
       thread: this.#setup(1 + index),
@@ -190,7 +188,7 @@ export class DnsServer {
       reusePort: count > 1,
       maxUdpSends,
     });
-    const workers = new Workers({ setupOf, count, log, onFatal });
+    const workers = new Workers({ setupOf, count, log, counters });
     this.#workers = workers;
     for (const zone of this.#options.zones)
       this.#unfollow.push(followed(zone, (share) => workers.swap(share)));
@@ -248,10 +246,6 @@ function followed(zone: Zone, onSwap: (share: ZoneShare) => void): () => void {
     // Unless someone else came behind: then it stays in their chain, and does nothing.
     if (zone.onSwap === both) zone.onSwap = before;
   };
-}
-
-function raise(error: Error): never {
-  throw error;
 }
 
 function isTaken(error: unknown): boolean {

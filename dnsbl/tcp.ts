@@ -41,12 +41,15 @@ export type TcpOptions = {
   counters: SocketCounters;
   limits: ServerLimits;
   transfer?: Transfer;
+  /** Ms, of any beginning; by which connections are idle. Default: performance.now. */
+  now?: () => number;
 };
 
 type Connection = { socket: Socket; client: Client; clientKey: string; activeMs: number };
 
 export class TcpEndpoint {
   readonly #options: TcpOptions;
+  readonly #now: () => number;
   readonly #servers: Server[] = [];
   /** Whoever was idle longest comes first. */
   readonly #connections = new Set<Connection>();
@@ -56,6 +59,7 @@ export class TcpEndpoint {
 
   constructor(options: TcpOptions) {
     this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   /** May be called for several addresses. @returns the port. @throws the error of listen(2), with its `code` */
@@ -82,7 +86,7 @@ export class TcpEndpoint {
 
   #accept(socket: Socket): void {
     const { counters } = this.#options;
-    const connection = connectionOf(socket);
+    const connection = connectionOf(socket, this.#now());
     const refusal = connection === undefined ? SOCKET.acceptErrors : this.#refusal(connection);
     if (connection === undefined || refusal !== undefined) {
       counters.add(refusal!);
@@ -107,7 +111,7 @@ export class TcpEndpoint {
       return SOCKET.tcpClientCap;
     if (this.#connections.size < limits.maxTcpConnections) return undefined;
     const [idlest] = this.#connections;
-    if (idlest === undefined || performance.now() - idlest.activeMs < limits.tcpDisplaceMs)
+    if (idlest === undefined || this.#now() - idlest.activeMs < limits.tcpDisplaceMs)
       return SOCKET.tcpAllTaken;
     counters.add(SOCKET.tcpDisplaced);
     this.#cut(idlest);
@@ -128,7 +132,7 @@ export class TcpEndpoint {
   /** Only a whole query counts as activity: one octet now and then does not keep a connection. */
   #touch(connection: Connection): void {
     if (!this.#connections.delete(connection)) return;
-    connection.activeMs = performance.now();
+    connection.activeMs = this.#now();
     this.#connections.add(connection);
   }
 
@@ -136,7 +140,7 @@ export class TcpEndpoint {
   #expectIdle(): void {
     const [idlest] = this.#connections;
     if (this.#idleTimer !== undefined || idlest === undefined) return;
-    const leftMs = idlest.activeMs + this.#options.limits.tcpIdleMs - performance.now();
+    const leftMs = idlest.activeMs + this.#options.limits.tcpIdleMs - this.#now();
     this.#idleTimer = setTimeout(() => this.#cutIdle(), Math.max(1, leftMs)).unref();
   }
 
@@ -144,7 +148,7 @@ export class TcpEndpoint {
     const { limits, counters } = this.#options;
     this.#idleTimer = undefined;
     for (const connection of this.#connections) {
-      if (performance.now() - connection.activeMs < limits.tcpIdleMs) break;
+      if (this.#now() - connection.activeMs < limits.tcpIdleMs) break;
       counters.add(SOCKET.tcpIdle);
       this.#cut(connection);
     }
@@ -188,7 +192,9 @@ export class TcpEndpoint {
       const { done, value: message } = messages.next();
       if (done) return { answers: copied(out, octets), next: 'read' };
       counters.add(SOCKET.tcpQueries);
-      const stream = transfer && isForTransfer(message) ? transfer.handle(message, client) : undefined;
+      // Whom the rules keep out is refused or dropped by answer() below, as with any other question.
+      const isTransfer = transfer !== undefined && isForTransfer(message) && responder.admits(client);
+      const stream = isTransfer ? transfer.handle(message, client) : undefined;
       if (stream) return { answers: copied(out, octets), next: stream };
       const at = octets + LENGTH_OCTETS;
       const length = responder.answer(message, 0, message.length, 'tcp', client, out, at);
@@ -229,7 +235,7 @@ function framed(message: Buffer): Buffer {
 }
 
 /** @returns undefined when the client is gone already */
-function connectionOf(socket: Socket): Connection | undefined {
+function connectionOf(socket: Socket, activeMs: number): Connection | undefined {
   const text = socket.remoteAddress;
   if (text === undefined) return undefined;
   const family = isIPv6(text) ? 6 : 4;
@@ -237,7 +243,7 @@ function connectionOf(socket: Socket): Connection | undefined {
   readAddress(text, family, address);
   const client: Client = { family, address, port: socket.remotePort ?? 0 };
   const clientKey = Buffer.from(address.subarray(0, CLIENT_OCTETS)).toString('hex');
-  return { socket, client, clientKey, activeMs: performance.now() };
+  return { socket, client, clientKey, activeMs };
 }
 
 /**

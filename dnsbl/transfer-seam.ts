@@ -5,11 +5,10 @@
  */
 import { TYPE } from './records.ts';
 import type { Client } from './seams.ts';
-import type { TsigKey } from './transfer/keys.ts';
 
 export interface Transfer {
   /** With which every answering thread answers signed questions of any type. */
-  readonly keys?: readonly TsigKey[];
+  readonly keys?: readonly { name: string; secret: Uint8Array }[];
   /**
    * @param message a copy of its own
    * @param client stays as it is while the connection lasts

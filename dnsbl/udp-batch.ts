@@ -1,9 +1,10 @@
 /**
  * Queries over UDP through the native sockets: up to 64 packets taken, answered and sent at once.
  *
- * Promise: the same answers as udp.ts, from the address that was asked. Nothing is allocated for a
- * query. Belongs to a thread that does nothing else: it blocks in the kernel while there is nothing to
- * do, but comes back to its event loop after MAX_WAIT_MS at the latest, so messages and timers are seen.
+ * Promise: the same answers as udp.ts, from the address that was asked. A fault of ours costs one batch its
+ * answers, never the thread. Nothing is allocated for a query. Belongs to a thread that does nothing else:
+ * it blocks in the kernel while there is nothing to do, but comes back to its event loop after MAX_WAIT_MS
+ * at the latest, so messages and timers are seen.
  */
 import { isIPv6 } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -96,8 +97,18 @@ export class UdpBatch {
     }
   }
 
-  /** One batch. @returns its packets; 0 when there were none for MAX_WAIT_MS */
+  /** One batch. @returns its packets; 0 when there were none for MAX_WAIT_MS, or it failed */
   #turn(): number {
+    try {
+      return this.#batchOf();
+    } catch (error) {
+      // A fault of ours costs these answers. It must not cost the thread: a stranger may be able to repeat it.
+      this.#options.responder.fault(error);
+      return 0;
+    }
+  }
+
+  #batchOf(): number {
     const { addon, responder, counters } = this.#options;
     const count = addon.receive(this.#batch, this.#input, this.#packets, this.#addresses, MAX_WAIT_MS);
     if (count === 0) return 0;
@@ -125,7 +136,17 @@ export class UdpBatch {
     // Nothing can be sent to port 0.
     if (client.port === 0) counters.add(SOCKET.sourcePortZero);
     else if (length < 0 || length > MAX_UDP_QUERY_OCTETS) counters.add(SOCKET.oversized);
-    else return responder.answer(this.#input, index * ROOM_OCTETS, length, 'udp', client, this.#output, at);
+    else
+      return this.#fitting(
+        responder.answer(this.#input, index * ROOM_OCTETS, length, 'udp', client, this.#output, at),
+      );
+    return 0;
+  }
+
+  /** Since none is longer, each has UDP_ANSWER_ROOM_OCTETS free in `#output`, the last of a full batch too. */
+  #fitting(octets: number): number {
+    if (octets <= MAX_UDP_OCTETS) return octets;
+    this.#options.counters.add(SOCKET.fault);
     return 0;
   }
 }

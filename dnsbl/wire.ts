@@ -14,9 +14,12 @@ import { TYPE } from './records.ts';
 export const RCODE = {
   NOERROR: 0,
   FORMERR: 1,
+  SERVFAIL: 2,
   NXDOMAIN: 3,
   NOTIMP: 4,
   REFUSED: 5,
+  /** RFC 2136 §2.2, RFC 8945 §3. */
+  NOTAUTH: 9,
   /** RFC 6891 §9. */
   BADVERS: 16,
   /** RFC 7873 §8. */
@@ -74,7 +77,7 @@ export function readQuery(packet: Buffer): Reading {
 }
 
 function readQuestion(packet: Buffer): Question | undefined {
-  // RFC 9619 §4: exactly one question; a query with none is only good for cookies, which are not ours yet.
+  // RFC 9619 §4: exactly one question; one with none would be good for cookies only (RFC 7873 §5.4).
   if (packet.readUInt16BE(4) !== 1) return undefined;
   const root = endOfLabels(packet, HEADER_OCTETS);
   // Nothing stands before the question that a pointer could mean, so a name must end in the root here.

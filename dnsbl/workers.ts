@@ -1,14 +1,23 @@
 /**
  * The answering threads, seen from the owner's: all started or none, told of every new table, ended.
  *
- * Promise: a thread that dies is reported and started again, on the same ports. When that happens more
- * than MAX_WORKER_CRASHES times within WORKER_CRASH_WINDOW_MS, `onFatal` gets the error and all end: a
- * server that keeps dying is not one that serves.
+ * Promise: a thread that dies is reported, counted and started again, on the same ports. When that happens
+ * more than MAX_WORKER_CRASHES times within WORKER_CRASH_WINDOW_MS, each further one waits before it is, longer
+ * and longer, and the log says fatal. The process goes on: it may be a mail server too, and whoever can end
+ * a thread must not end that. Meanwhile UDP is answered by the threads that live, or by none; TCP always is.
  */
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import type { AccessShare } from './access/share.ts';
-import { MAX_WORKER_CRASHES, WORKER_CRASH_WINDOW_MS, WORKER_START_MS, WORKER_STOP_MS } from './limits.ts';
+import { SOCKET, type SocketCounters } from './counters.ts';
+import {
+  MAX_WORKER_CRASHES,
+  WORKER_CRASH_WINDOW_MS,
+  WORKER_MAX_RESTART_MS,
+  WORKER_RESTART_MS,
+  WORKER_START_MS,
+  WORKER_STOP_MS,
+} from './limits.ts';
 import type { ZoneShare } from './table/share.ts';
 import type { FromWorker, ToWorker, WorkerSetup } from './worker-protocol.ts';
 
@@ -20,7 +29,7 @@ export type WorkersOptions = {
   setupOf: (index: number) => WorkerSetup;
   count: number;
   log: Logger;
-  onFatal: (error: Error) => void;
+  counters: SocketCounters;
 };
 
 export class Workers {
@@ -28,6 +37,8 @@ export class Workers {
   readonly #threads: (Worker | undefined)[] = [];
   /** When the last of them died. */
   #crashesMs: number[] = [];
+  /** For those that are not started again at once. */
+  readonly #pauses = new Set<NodeJS.Timeout>();
   #isStopping = false;
 
   constructor(options: WorkersOptions) {
@@ -54,6 +65,8 @@ export class Workers {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
+    for (const pause of this.#pauses) clearTimeout(pause);
+    this.#pauses.clear();
     await Promise.all(this.#threads.map((thread) => thread && ended(thread)));
     this.#threads.length = 0;
   }
@@ -103,17 +116,37 @@ export class Workers {
   }
 
   #crashed(index: number, error: Error): void {
-    const { log, onFatal } = this.#options;
+    const { log, counters } = this.#options;
     const now = performance.now();
     this.#crashesMs = [...this.#crashesMs.filter((at) => now - at < WORKER_CRASH_WINDOW_MS), now];
-    log.error({ err: error, thread: index, crashes: this.#crashesMs.length }, 'DNS thread died');
-    if (this.#crashesMs.length <= MAX_WORKER_CRASHES) {
-      this.#start(index).catch((fault) => !this.#isStopping && this.#crashed(index, fault));
-      return;
-    }
-    void this.stop();
-    onFatal(new Error(`DNS threads died ${this.#crashesMs.length} times in a minute`, { cause: error }));
+    const crashes = this.#crashesMs.length;
+    const againMs = restartMs(crashes);
+    counters.add(SOCKET.threadDeaths);
+    log[againMs === 0 ? 'error' : 'fatal'](
+      { err: error, thread: index, crashes, againMs },
+      'DNS thread died',
+    );
+    if (againMs === 0) this.#restart(index);
+    else this.#restartLater(index, againMs);
   }
+
+  #restart(index: number): void {
+    this.#start(index).catch((error) => !this.#isStopping && this.#crashed(index, error));
+  }
+
+  #restartLater(index: number, againMs: number): void {
+    const pause = setTimeout(() => {
+      this.#pauses.delete(pause);
+      this.#restart(index);
+    }, againMs).unref();
+    this.#pauses.add(pause);
+  }
+}
+
+/** @param crashes of late, this one among them */
+function restartMs(crashes: number): number {
+  if (crashes <= MAX_WORKER_CRASHES) return 0;
+  return Math.min(WORKER_MAX_RESTART_MS, WORKER_RESTART_MS * 2 ** (crashes - MAX_WORKER_CRASHES - 1));
 }
 
 function post(thread: Worker | undefined, message: ToWorker): void {

@@ -216,6 +216,7 @@ export class Zone {
   /** Readers keep the old memory until they take the new; nothing is written into it any more. */
   #swap(): void {
     letGoLast(this.#table.size);
+    Atomics.store(this.#header, HEADER.letGoSize, this.#table.size);
     this.#table = this.#writer.table;
     this.#generation += 1;
     Atomics.store(this.#header, HEADER.generation, this.#generation);
@@ -234,7 +235,6 @@ export class Zone {
     this.#serial = serial;
     this.#onSerial(serial);
     Atomics.store(this.#header, HEADER.serial, serial);
-    Atomics.store(this.#header, HEADER.size, this.size);
   }
 
   #unixSeconds(): number {

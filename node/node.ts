@@ -70,7 +70,7 @@ export class Node {
    * Reads the configuration again, and takes over what may change in a running node: the list's access, limits,
    * quotas, keys and query log.
    *
-   * @throws ConfigError, AccessSettingsError; everything is as before then
+   * @throws ConfigError, AccessSettingsError, Error for another apex; everything is as before then
    */
   async reload(): Promise<void> {
     const { dns } = readConfig(this.#config.file);

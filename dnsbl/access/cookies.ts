@@ -7,7 +7,7 @@
  *
  * A cookie is good for an hour, made anew after half of it, and may be five minutes ahead of our clock.
  */
-import type { Client, Cookies } from '../seams.ts';
+import { type Client, COOKIE_OCTETS, type Cookies } from '../seams.ts';
 import { ACCESS, type AccessCounters } from './access-counters.ts';
 import type { Clock } from './clock.ts';
 import { word } from './prefix.ts';
@@ -16,8 +16,6 @@ import { SipHash } from './siphash.ts';
 const VERSION = 1;
 const CLIENT_COOKIE_OCTETS = 8;
 const HASHED_OPTION_OCTETS = 16;
-/** Client cookie, version, reserved, time, hash. */
-export const COOKIE_OCTETS = 24;
 
 const MAX_AGE_SECONDS = 3600;
 const RENEW_SECONDS = 1800;

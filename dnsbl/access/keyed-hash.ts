@@ -1,9 +1,11 @@
 /**
  * Where a client's bucket lies: the rounds of HalfSipHash-1-3 over two or three words, under a secret.
  *
- * The secret is of this process; without it nobody can find addresses or names that share a bucket with
- * somebody else's. One pass gives the places of both buckets that an answer is counted in. Allocates
- * nothing.
+ * The secret is of this process; without it nobody can find addresses that share a bucket with somebody
+ * else's. One pass gives the places of both buckets that an answer is counted in. Allocates nothing.
+ *
+ * Names come as QueryReader.nameHash, which has no secret: two names can be found that count as one, for every
+ * client. It gains nobody anything: whoever wants a client limited about a name can ask for that name.
  */
 import { randomBytes } from 'node:crypto';
 

@@ -7,7 +7,7 @@
  *   for a name once in a TTL, so even a farm of caches stays far below; a flood of one name is damped.
  * - errors, whatever was asked (`perClientErrors`): they are never cached, and nobody needs many.
  * - all answers (`perClient`), for floods with ever new names. Its default is twice what the largest
- *   resolver asks.
+ *   resolver asks. Up to it, a flood over many listed names is answered in full: some five times its octets.
  *
  * NXDOMAIN is never pooled by zone, as other servers do: on a list most questions are for names that are
  * not in it, and a large resolver's misses are normal traffic.

@@ -71,10 +71,19 @@ export class ThreadAccess {
     };
   }
 
-  #admit(client: Client): Admission {
+  /** Whether the rules allow it; counts nothing. */
+  admits(client: Client): boolean {
+    return this.#actionFor(client) === 'allow';
+  }
+
+  #actionFor(client: Client): RuleAction {
     const { rules, others } = this.#current;
     const rule = rules.find(client);
-    const action = rule === 0 ? others : ruleActions[rule - 1]!;
+    return rule === 0 ? others : ruleActions[rule - 1]!;
+  }
+
+  #admit(client: Client): Admission {
+    const action = this.#actionFor(client);
     if (action === 'allow') return 'ok';
     this.#options.counters.access(action === 'drop' ? ACCESS.ruleDrop : ACCESS.ruleRefuse);
     return action;

@@ -1,42 +1,45 @@
 /**
- * One connection to an AppView's `email.atmos.listing.subscribe`.
+ * One connection to an event stream over a WebSocket: an AppView's listings, or the firehose.
  *
  * Promise: messages come one at a time, and the next is not read before the last is done with, so a fast
- * AppView waits in TCP and not in our memory. One that went away without a word is noticed.
- * When to connect again is feed.ts's business.
+ * source waits in TCP and not in our memory. One that went away without a word is noticed.
+ * What a message means, and when to connect again, is the caller's business.
+ * https://atproto.com/specs/event-stream
  */
+import type { LookupFunction } from 'node:net';
 import { createWebSocketStream, WebSocket } from 'ws';
-import { MAX_FRAME_OCTETS } from './frame.ts';
 
 export type ConnectionOptions = {
-  url: URL;
+  url: URL | string;
   signal: AbortSignal;
+  /** Of one message; a longer one ends the connection. */
+  maxOctets: number;
+  /** A ping that is not answered before the next ends the connection. */
+  pingEveryMs: number;
+  /** Finds the source's addresses; default: the system's resolver. */
+  lookup?: LookupFunction | undefined;
   /** Something came, if only the answer to a ping. */
-  onHeard: () => void;
-  /** A ping that is not answered before the next ends the connection; default 20 s. */
-  pingEveryMs?: number;
+  onHeard?: () => void;
 };
 
 const HANDSHAKE_MS = 10_000;
+/** Read before their turn; with `maxOctets` this bounds the memory of a source. */
 const FRAMES_AHEAD = 4;
 
-/** @throws what the network says */
-export async function* messages({
-  url,
-  signal,
-  onHeard,
-  pingEveryMs = 20_000,
-}: ConnectionOptions): AsyncGenerator<Buffer> {
+/** Text is never valid in an event stream; it comes as octets, which are no CBOR. @throws what the network says */
+export async function* messages(options: ConnectionOptions): AsyncGenerator<Buffer> {
+  const { url, signal, maxOctets, pingEveryMs, lookup, onHeard } = options;
   const socket = new WebSocket(url, {
     handshakeTimeout: HANDSHAKE_MS,
-    maxPayload: MAX_FRAME_OCTETS,
+    maxPayload: maxOctets,
     // A small compressed message can be a large one.
     perMessageDeflate: false,
     followRedirects: false,
+    ...(lookup && { lookup }),
   });
   // The stream passes the first error on; one that comes after its end tells nobody anything.
   socket.on('error', () => undefined);
-  socket.on('message', onHeard).on('pong', onHeard).on('ping', onHeard);
+  if (onHeard) socket.on('message', onHeard).on('pong', onHeard).on('ping', onHeard);
   const frames = createWebSocketStream(socket, {
     readableObjectMode: true,
     readableHighWaterMark: FRAMES_AHEAD,
@@ -64,22 +67,4 @@ function keepAlive(socket: WebSocket, everyMs: number): NodeJS.Timeout {
     isAlive = false;
     socket.ping();
   }, everyMs);
-}
-
-/**
- * The operator names the AppView, so any host is allowed, but nobody on the way may change what is listed.
- *
- * @throws Error for what is no base URL, or not encrypted on its way
- */
-export function feedUrl(from: string, cursor: number, insecure: boolean): URL {
-  if (!URL.canParse(from)) throw new Error(`${from} is no URL`);
-  const url = new URL('/xrpc/email.atmos.listing.subscribe', from);
-  url.protocol = url.protocol.replace(/^http/, 'ws');
-  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') throw new Error(`${from} is no https URL`);
-  if (url.protocol === 'ws:' && !isLoopback && !insecure) {
-    throw new Error(`${from} is not encrypted: use https, or say --insecure`);
-  }
-  url.searchParams.set('cursor', String(cursor));
-  return url;
 }

@@ -13,8 +13,9 @@ import type { Logger } from 'pino';
 import type { Listing } from '../listing.ts';
 import { TableBuilder } from '../table/builder.ts';
 import type { Zone } from '../zone.ts';
-import { feedUrl, messages } from './connection.ts';
-import { decodeFeedMessage, type FeedMessage } from './frame.ts';
+import { messages } from './connection.ts';
+import { feedUrl } from './feed-url.ts';
+import { decodeFeedMessage, type FeedMessage, MAX_FRAME_OCTETS } from './frame.ts';
 import type { FeedState } from './state.ts';
 
 export type FeedOptions = {
@@ -31,7 +32,10 @@ export type FeedOptions = {
   firstRetryMs?: number;
   /** Between two saves of what changed. Default a minute; more when saving takes long. */
   saveEveryMs?: number;
+  /** A ping that is not answered before the next ends the connection. Default 20 s. */
   pingEveryMs?: number;
+  /** After which the save of stop() is given up: the state before it stays. */
+  lastSaveMs: number;
 };
 
 export type FeedStatus = {
@@ -50,7 +54,6 @@ const LONGEST_RETRY_MS = 60_000;
 const SAY_AGE_EVERY_MS = 10 * 60_000;
 /** Saving takes at most this part of the time. */
 const SAVE_SHARE = 20;
-const LAST_SAVE_MS = 8_000;
 
 export class Feed {
   readonly #options: FeedOptions;
@@ -75,11 +78,14 @@ export class Feed {
   /**
    * Loads the saved state and begins to follow.
    *
-   * @throws Error when the saved state is damaged, or another's
+   * @param signal gives up the start, or the wait for `ready`
+   * @throws Error when the saved state is damaged, or another's; or with what `signal` aborts
    */
-  async start(): Promise<void> {
+  async start(signal?: AbortSignal): Promise<void> {
     const { state, zone, log } = this.#options;
-    const saved = await state.load(zone.apex);
+    const saved = await state.load(zone.apex, signal);
+    signal?.throwIfAborted();
+    signal?.addEventListener('abort', () => this.#ready.reject(signal.reason), { once: true });
     if (saved) {
       zone.adopt(saved.loaded.table);
       this.#cursor = saved.cursor;
@@ -109,7 +115,7 @@ export class Feed {
     this.#ending.abort();
     this.#ready.reject(new Error('stopped'));
     await Promise.all(this.#work);
-    await this.#save(AbortSignal.timeout(LAST_SAVE_MS));
+    await this.#save(AbortSignal.timeout(this.#options.lastSaveMs));
   }
 
   async #follow(): Promise<void> {
@@ -118,6 +124,7 @@ export class Feed {
     while (!signal.aborted) {
       try {
         await this.#readConnection(signal);
+        if (!signal.aborted) log.warn({ from, ...this.#age() }, 'DNS list feed interrupted: it was closed');
       } catch (error) {
         if (!signal.aborted) log.warn({ err: error, from, ...this.#age() }, 'DNS list feed interrupted');
       }
@@ -131,10 +138,11 @@ export class Feed {
   }
 
   async #readConnection(signal: AbortSignal): Promise<void> {
-    const { from, insecure = false, count, pingEveryMs } = this.#options;
+    const { from, insecure = false, count, pingEveryMs = 20_000 } = this.#options;
     const url = feedUrl(from, this.#cursor, insecure);
     const onHeard = () => this.#heard();
-    for await (const octets of messages({ url, signal, onHeard, ...(pingEveryMs && { pingEveryMs }) })) {
+    const stream = messages({ url, signal, maxOctets: MAX_FRAME_OCTETS, pingEveryMs, onHeard });
+    for await (const octets of stream) {
       const message = decodeFeedMessage(octets);
       if (message) this.#take(message);
       else count('dns_feed_dropped', 'malformed');

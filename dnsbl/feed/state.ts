@@ -48,9 +48,9 @@ export class FeedState {
 
   /**
    * @returns undefined where there is none yet
-   * @throws Error when it is damaged, or of another AppView or apex
+   * @throws Error when it is damaged, or of another AppView or apex, and with what `signal` aborts
    */
-  async load(apex: string): Promise<SavedFeed | undefined> {
+  async load(apex: string, signal?: AbortSignal): Promise<SavedFeed | undefined> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = join(this.#folder, MANIFEST);
     const text = await readFile(path, 'utf8').catch(absent);
@@ -66,7 +66,8 @@ export class FeedState {
       const [subtree, form] = name.slice(apex.length + 1).split('.');
       return { ...parseSource(`${subtree}=${form}:${join(folder, name)}`), sha256 };
     });
-    const loaded = await loadZone({ apex, sources }).catch((error: Error) => {
+    const loaded = await loadZone({ apex, sources }, { ...(signal && { signal }) }).catch((error: Error) => {
+      signal?.throwIfAborted();
       throw damaged(path, error.message);
     });
     if (loaded.entries !== manifest.entries || loaded.notTakenCount > 0) {
@@ -77,10 +78,12 @@ export class FeedState {
     return { cursor, currentAtMs, loaded };
   }
 
-  /** The whole zone. @throws what the disk says; the state before it stays then */
+  /** The whole zone. @throws what the disk says; the state before it stays then, or this one is there already */
   async save(zone: Zone, point: FeedPoint, signal?: AbortSignal): Promise<void> {
     const folder = `zone-${point.cursor}-${zone.serial}`;
     const path = join(this.#folder, folder);
+    // The same zone as was put last, when the disk failed behind it.
+    if (this.#manifest?.folder === folder) return this.touch(point.currentAtMs);
     await rm(path, { recursive: true, force: true });
     await mkdir(path, { mode: 0o700 });
     try {
@@ -94,7 +97,7 @@ export class FeedState {
       const { apex } = zone;
       await this.#put({ ...point, version: 1, from: this.#from, apex, entries, folder, files });
     } catch (error) {
-      await rm(path, { recursive: true, force: true });
+      if (this.#manifest?.folder !== folder) await rm(path, { recursive: true, force: true });
       throw error;
     }
     await this.#removeOthers(folder);
@@ -107,7 +110,9 @@ export class FeedState {
 
   async #put(manifest: Manifest): Promise<void> {
     await writeAtomically(join(this.#folder, MANIFEST), textOf(manifest));
+    // From here on feed.json names its folder, also where the disk does not promise that it lasts.
     this.#manifest = manifest;
+    await syncFolder(this.#folder);
   }
 
   async #removeOthers(current: string): Promise<void> {

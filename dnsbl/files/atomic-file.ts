@@ -2,6 +2,7 @@
  * A file that is there whole or as it was: written beside, synced, then renamed over.
  *
  * commit() of several, and then syncFolder(), is one step for whoever looks at the folder only seldom.
+ * One process writes a folder: what one that was killed left behind is written over by the next.
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
@@ -25,7 +26,7 @@ export class AtomicFile {
 
   /** @throws when the folder cannot be written */
   static async open(folder: string, name: string): Promise<AtomicFile> {
-    const temporary = join(folder, `.${name}.${process.pid}.new`);
+    const temporary = join(folder, `.${name}.new`);
     return new AtomicFile(join(folder, name), temporary, await open(temporary, 'w', 0o644));
   }
 
@@ -73,7 +74,7 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** One small file. */
+/** One small file, under its name; syncFolder() makes that last. @throws what the disk says, nothing has changed then */
 export async function writeAtomically(path: string, text: string): Promise<void> {
   const file = await AtomicFile.open(dirname(path), path.slice(dirname(path).length + 1));
   try {
@@ -84,5 +85,4 @@ export async function writeAtomically(path: string, text: string): Promise<void>
     await file.abandon();
     throw error;
   }
-  await syncFolder(dirname(path));
 }

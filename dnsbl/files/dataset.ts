@@ -7,7 +7,7 @@
 import type { TableBuilder } from '../table/builder.ts';
 import type { Place } from '../table/place.ts';
 import { coversBelow, mailTypeTexts, setCovers, setMailTypes, speaksInVouch } from '../table/values.ts';
-import { parseRange, Ranges, readV4 } from './ranges.ts';
+import { addressText, parseRange, Ranges, readV4 } from './ranges.ts';
 import { readName } from './read-name.ts';
 import { Shapes } from './shapes.ts';
 import type { FileForm, SubtreeName } from './source.ts';
@@ -35,6 +35,7 @@ const MAX_V4_OCTETS = 15;
 const TEST_V4 = 0x7f000002;
 const NEVER_V4 = 0x7f000001;
 
+const isNarrower = 'the name stands above with its subdomains, and with another value';
 const isFull = 'the table is full, here or up to 48 lines before';
 
 /** Exclusions of names, and wildcards without their name: kept until the last line is read. */
@@ -62,7 +63,10 @@ export class Dataset {
 
   /** Defaults end with their file; variables do not. */
   beginFile(file: string): void {
+    const { builder, onNotTaken } = this.#options;
+    this.#flush();
     this.#file = file;
+    builder.onNarrower = (line) => onNotTaken(file, line, isNarrower);
     this.#shapes.setStandard(undefined);
   }
 
@@ -98,18 +102,23 @@ export class Dataset {
     const { fields } = this.#shapes;
     this.#line = line;
     setCovers(fields, isWide);
-    if (!builder.queue(fields)) this.#refuse(isFull);
+    if (!builder.queue(fields, line)) this.#refuse(isFull);
     return lineEnd + 1;
   };
 
   /** Behind the last file. */
   finish(): void {
     const { builder, onNotTaken, subtree } = this.#options;
-    if (!builder.flush()) this.#refuse(isFull);
+    this.#flush();
     builder.place.blocked = subtree === 'block';
     this.#ranges.apply(builder, onNotTaken);
+    this.repeated += this.#ranges.repeated;
     for (const late of this.#late.filter(({ fields }) => fields !== undefined)) this.#cover(late);
     for (const late of this.#late.filter(({ fields }) => fields === undefined)) this.#exclude(late);
+  }
+
+  #flush(): void {
+    if (!this.#options.builder.flush()) this.#refuse(isFull);
   }
 
   #special(octets: Buffer, start: number, end: number): void {
@@ -132,7 +141,7 @@ export class Dataset {
     const isStar = nameAt === prefixAt + 2;
     builder.place.blocked = this.#options.subtree === 'block';
     const nameEnd = readName(octets, nameAt, end, builder.place);
-    if (nameEnd < 0) return refusedName(octets.toString('latin1', nameAt, wordEnd(octets, nameAt, end)));
+    if (nameEnd < 0) return refusedName(octets.toString('utf8', nameAt, wordEnd(octets, nameAt, end)));
     const valueAt = afterBlank(octets, nameEnd, end);
     const fields = this.#shapes.of(octets, valueAt, end);
     if (typeof fields === 'string') return fields;
@@ -160,7 +169,7 @@ export class Dataset {
       builder.place.setV4(single | 0);
       if (builder.place.fits) return this.#put(fields);
     }
-    return this.#range(octets.toString('latin1', at, wordEndAt), isExclusion, fields, specials.maxRange);
+    return this.#range(octets.toString('utf8', at, wordEndAt), isExclusion, fields, specials.maxRange);
   }
 
   #range(
@@ -176,9 +185,8 @@ export class Dataset {
     if (range.words === undefined && range.to - range.from + 1 > (maxRange ?? Number.POSITIVE_INFINITY)) {
       return `${text} is larger than $MAXRANGE4`;
     }
-    if (range.from === range.to && range.words !== undefined && !isExclusion) {
-      builder.place.setV6(Int32Array.of(...range.words, range.from));
-      if (builder.place.readAddress(text)) return this.#put(fields);
+    if (range.from === range.to && !isExclusion) {
+      if (builder.place.readAddress(addressText(range, range.from))) return this.#put(fields);
     }
     return this.#ranges.add(range, isExclusion, fields, this.#file, this.#line);
   }
@@ -234,7 +242,7 @@ export class Dataset {
   #put(fields: Int32Array): string | undefined {
     const { builder } = this.#options;
     const before = builder.size;
-    if (!builder.put(fields)) return isFull;
+    if (!builder.put(fields, this.#line)) return isFull;
     if (builder.size === before) this.repeated += 1;
     return undefined;
   }

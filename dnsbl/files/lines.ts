@@ -1,11 +1,12 @@
 /**
  * The lines of a text file, as octets, without a string for each: millions a second.
  *
- * Synchronous, for a thread of its own. Blank space around a line is left out. A file that changes while
- * it is read would give half of two states, so that throws.
+ * Synchronous, for a thread of its own. Blank space around a line, and a byte order mark, are left out. A file
+ * that changes while it is read would give half of two states, so that throws; a last line without its end may be
+ * half of one, so it is not given.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 /** @param octets valid during the call only. @param number from 1 */
 export type OnLine = (octets: Buffer, start: number, end: number, number: number) => void;
@@ -20,8 +21,8 @@ export type OnUsualLine = (octets: Buffer, start: number, end: number, number: n
 export type LineReader = {
   onLine: OnLine;
   onUsualLine?: OnUsualLine;
-  /** Told of a line beyond 64 KiB, which is passed over. */
-  onLong: (number: number) => void;
+  /** Told of a line that is passed over. */
+  onPassed: (number: number, why: string) => void;
 };
 
 /** Small enough to stay in a core's cache from the kernel's copy to our look at it. */
@@ -30,13 +31,22 @@ const MAX_LINE_OCTETS = 64 * 1024;
 const NEWLINE = 0x0a;
 const SPACE = 0x20;
 const GZIP = 0x1f8b;
+const BYTE_ORDER_MARK = 0xefbbbf;
+
+/** @returns its descriptor. @throws Error for a pipe and its like, which could let its reader wait for ever */
+export function openFile(file: string): number {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw new Error(`${file} is no regular file`);
+}
 
 /**
  * @param sha256 in hex, what the whole file must have
  * @throws Error when the file cannot be read, is compressed or another than it must be, or changes meanwhile
  */
 export function readLines(file: string, reader: LineReader, sha256?: string): void {
-  const fd = openSync(file, 'r');
+  const fd = openFile(file);
   try {
     const before = fstatSync(fd);
     const hash = sha256 === undefined ? undefined : createHash('sha256');
@@ -52,7 +62,7 @@ export function readLines(file: string, reader: LineReader, sha256?: string): vo
 }
 
 function readAll(fd: number, file: string, reader: LineReader, hash?: Hash): void {
-  const { onLine, onUsualLine = never, onLong } = reader;
+  const { onLine, onUsualLine = never, onPassed } = reader;
   const buffer = Buffer.allocUnsafe(BLOCK_OCTETS + MAX_LINE_OCTETS);
   let number = 1;
   let kept = 0;
@@ -64,7 +74,7 @@ function readAll(fd: number, file: string, reader: LineReader, hash?: Hash): voi
     }
     const end = kept + read;
     hash?.update(buffer.subarray(kept, end));
-    let start = 0;
+    let start = isFirst && read >= 3 && buffer.readUIntBE(0, 3) === BYTE_ORDER_MARK ? 3 : 0;
     for (;;) {
       const next = isLong ? -1 : onUsualLine(buffer, start, end, number);
       if (next >= 0) {
@@ -72,21 +82,21 @@ function readAll(fd: number, file: string, reader: LineReader, hash?: Hash): voi
         number += 1;
         continue;
       }
-      let newline = buffer.indexOf(NEWLINE, start);
-      if (newline < 0 || newline >= end) {
-        if (read > 0 || start === end) break;
-        newline = end;
-      }
+      const newline = buffer.indexOf(NEWLINE, start);
+      if (newline < 0 || newline >= end) break;
       if (!isLong) trimmed(buffer, start, newline, number, onLine);
       isLong = false;
       number += 1;
       start = newline + 1;
-      if (start > end) break;
     }
-    if (read === 0) return;
     kept = end - start;
+    if (read === 0) {
+      const isBegun = !isLong && buffer.subarray(start, end).some((octet) => !isBlank(octet));
+      if (isBegun) onPassed(number, 'is the last and has no end: half of a line, perhaps');
+      return;
+    }
     if (kept > MAX_LINE_OCTETS) {
-      if (!isLong) onLong(number);
+      if (!isLong) onPassed(number, 'is longer than 64 KiB');
       isLong = true;
       kept = 0;
     } else buffer.copy(buffer, 0, start, end);

@@ -1,8 +1,9 @@
 /**
  * Ranges of addresses and exclusions, one rbldnsd dataset's, as the single addresses that a table holds.
  *
- * As there the narrower entry wins, and among equals the exclusion. A range beyond 65,536 addresses is
- * not taken: each address costs as much as any other entry.
+ * As there, whole /24 and /16 stand behind what is finer, and of one level the exclusion wins; then, where
+ * rbldnsd answers all, the narrower range, and of equals the later line. A range beyond 65,536 addresses is not
+ * taken: each address costs as much as any other entry.
  */
 import { addressWords } from '../name.ts';
 import { v4Text, v6Text } from '../table/address-text.ts';
@@ -15,7 +16,16 @@ const MAX_EXPANDED = 8_000_000;
 /** `words`: the first 96 bits of IPv6. `from` and `to`: the last 32, inclusive. */
 export type Range = { words: readonly [number, number, number] | undefined; from: number; to: number };
 
-type Entry = Range & { level: number; excluded: boolean; fields: Int32Array; line: number; file: string };
+type Entry = Range & {
+  /** In bits; one line may have entries of two. */
+  level: number;
+  /** Addresses of the range as it is written. */
+  size: number;
+  excluded: boolean;
+  fields: Int32Array;
+  line: number;
+  file: string;
+};
 
 /**
  * An address, a prefix (`127.0.0`), a range (`127.0.0.1-255`, `127.16-31`) or a CIDR, as rbldnsd reads them.
@@ -79,7 +89,11 @@ function parseV6(text: string): Range | string {
 
 /** The ranges and exclusions of one dataset; single addresses go into the table without it. */
 export class Ranges {
+  /** Lines for a range that an earlier line lists already. */
+  repeated = 0;
   readonly #entries: Entry[] = [];
+  /** Those listed, by first address and size. */
+  readonly #listed = new Set<number | string>();
   #expanded = 0;
 
   /** @returns why it is not taken */
@@ -88,17 +102,18 @@ export class Ranges {
     if (size > MAX_RANGE_ADDRESSES) return `is more than ${MAX_RANGE_ADDRESSES} addresses`;
     if (this.#expanded + size > MAX_EXPANDED) return `the ranges have more than ${MAX_EXPANDED} addresses`;
     this.#expanded += size;
-    const level = levelOf(range);
-    this.#entries.push({ ...range, level, excluded, fields: Int32Array.from(fields), file, line });
+    const said = { size, excluded, fields: Int32Array.from(fields), file, line };
+    for (const piece of piecesOf(range)) this.#entries.push({ ...piece, ...said });
+    if (!excluded) this.#countRepeated(range, size);
     return undefined;
   }
 
   /** Behind the last line. @param onRefused what may not be listed, such as a test point */
   apply(builder: TableBuilder, onRefused: (file: string, line: number, why: string) => void): void {
-    // The finest first, and of equals the exclusion: what is decided is not decided again.
-    const inOrder = this.#entries.sort(
-      (a, b) => b.level - a.level || Number(b.excluded) - Number(a.excluded),
-    );
+    // What is decided is not decided again. Sorting leaves equals as they are: the last line first.
+    const inOrder = this.#entries
+      .reverse()
+      .sort((a, b) => b.level - a.level || Number(b.excluded) - Number(a.excluded) || a.size - b.size);
     const decided = new Set<number | string>();
     for (const entry of inOrder) {
       for (let last = entry.from; last <= entry.to; last++) {
@@ -109,14 +124,29 @@ export class Ranges {
       }
     }
   }
+
+  #countRepeated({ words, from }: Range, size: number): void {
+    const id = words === undefined ? from * 2 * MAX_RANGE_ADDRESSES + size : `${words},${from},${size}`;
+    const before = this.#listed.size;
+    if (this.#listed.add(id).size === before) this.repeated += 1;
+  }
 }
 
-/** rbldnsd keeps IPv4 ranges by whole octets. */
-function levelOf({ words, from, to }: Range): number {
+/** rbldnsd keeps IPv4 ranges by whole octets: the /24s in the middle of one apart from its ends. */
+function piecesOf(range: Range): (Range & { level: number })[] {
+  const { words, from, to } = range;
   const size = to - from + 1;
-  if (words !== undefined) return 128 - Math.log2(size);
-  if (size < 256 || from % 256 !== 0 || (to + 1) % 256 !== 0) return 32;
-  return size === 65_536 && from % 65_536 === 0 ? 16 : 24;
+  if (words !== undefined) return [{ ...range, level: 128 - Math.log2(size) }];
+  if (size === 65_536 && from % 65_536 === 0) return [{ ...range, level: 16 }];
+  const wholeFrom = Math.ceil(from / 256) * 256;
+  const wholeEnd = Math.floor((to + 1) / 256) * 256;
+  if (wholeFrom >= wholeEnd) return [{ ...range, level: 32 }];
+  const pieces = [
+    { words, from, to: wholeFrom - 1, level: 32 },
+    { words, from: wholeFrom, to: wholeEnd - 1, level: 24 },
+    { words, from: wholeEnd, to, level: 32 },
+  ];
+  return pieces.filter((piece) => piece.from <= piece.to);
 }
 
 /** A wider exclusion leaves what a narrower entry lists. */
@@ -144,7 +174,8 @@ function fill(
 
 const standing = new Int32Array(6);
 
-function addressText({ words }: Range, last: number): string {
+/** The one of a range whose last 32 bits these are. */
+export function addressText({ words }: Range, last: number): string {
   return words === undefined ? v4Text(last) : v6Text(Int32Array.of(...words, last));
 }
 

@@ -5,7 +5,9 @@
  * use; a dataset has ten. rbldnsd cuts a TXT at 254 octets; our own reader does not.
  */
 import { codeOf, textOf } from '../entries.ts';
+import { MAX_TEXT_OCTETS } from '../limits.ts';
 import type { Listing } from '../listing.ts';
+import { MAX_KEY_LENGTH } from '../name.ts';
 
 /** One file of an export. */
 export type RbldnsdFile = { ending: string; subtree: string; variables: Map<string, string> };
@@ -86,6 +88,8 @@ function endingOf({ name, address = '', list }: Listing): Ending {
 
 function ownTemplate(listing: Listing, key: string): string {
   const text = textOf(listing);
+  // A reader refuses a text that could be too long with another name in its place.
+  if (Buffer.byteLength(text) + MAX_KEY_LENGTH > MAX_TEXT_OCTETS) return escaped(text);
   const urlAt = text.length - listing.url.length;
   return escaped(text.slice(0, urlAt)) + withPlace(listing.url, key);
 }
@@ -105,7 +109,7 @@ function escaped(text: string): string {
 /** One line, without comment signs or blanks where they would be lost. */
 function fitsLine(text: string): boolean {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a line cannot hold.
-  return !/[\u0000-\u001f\u007f]|^[#;\s]|\s$/.test(text);
+  return !/[\u0000-\u0008\u000a-\u001f\u007f]|^[#;\s]|\s$/.test(text);
 }
 
 /** The text behind the DID, in a variable if there is still one, up to the place of the name. */

@@ -1,17 +1,25 @@
 /** All files of a zone into one table, in whatever thread: seconds of work for millions of lines. */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
 import { TableBuilder } from '../table/builder.ts';
 import type { Expected } from '../table/room.ts';
 import { Dataset } from './dataset.ts';
-import { readLines } from './lines.ts';
+import { openFile, readLines } from './lines.ts';
 import { type Loaded, MAX_REPORTED_LINES, type NotTaken, type ZoneHead, type ZoneSource } from './source.ts';
 import { Specials } from './specials.ts';
 
 export type ZoneFiles = { apex: string; sources: readonly ZoneSource[] };
 
+/** For one of two threads, whose tables are joined then. `others`: what the other one reads. */
+export type Half = { seed: number; others: readonly ZoneSource[] };
+
+/** What a thread that reads them gets (load-zone.ts). */
+export type LoadOrder = { files: ZoneFiles; half?: Half; isBeside: boolean };
+
 /** @throws Error for a file that cannot be read, or that changes meanwhile */
-export function readZone({ apex, sources }: ZoneFiles): Loaded {
-  const builder = new TableBuilder({ apex, expect: expectedEntries(sources) });
+export function readZone({ apex, sources }: ZoneFiles, half?: Half): Loaded {
+  const expected = expectedEntries(sources);
+  const expect = half ? { ...expected, joined: sumOf(expectedEntries(half.others)) } : expected;
+  const builder = new TableBuilder({ apex, expect, seed: half?.seed });
   const head: ZoneHead = {};
   const notTaken: NotTaken[] = [];
   let notTakenCount = 0;
@@ -22,11 +30,11 @@ export function readZone({ apex, sources }: ZoneFiles): Loaded {
   };
   for (const files of datasetsOf(sources)) {
     const { subtree, form } = files[0]!;
-    const dataset = new Dataset({ builder, subtree, form, specials: new Specials(head), onNotTaken });
+    const dataset = new Dataset({ builder, subtree, form, specials: new Specials(head, apex), onNotTaken });
     for (const { file, sha256 } of files) {
       dataset.beginFile(file);
-      const onLong = (line: number) => onNotTaken(file, line, 'is longer than 64 KiB');
-      readLines(file, { onLine: dataset.read, onUsualLine: dataset.readUsual, onLong }, sha256);
+      const onPassed = (line: number, why: string) => onNotTaken(file, line, why);
+      readLines(file, { onLine: dataset.read, onUsualLine: dataset.readUsual, onPassed }, sha256);
     }
     dataset.finish();
     repeated += dataset.repeated;
@@ -61,11 +69,15 @@ function expectedEntries(sources: readonly ZoneSource[]): Expected {
   return expected;
 }
 
+function sumOf({ names, v4, v6 }: Expected): number {
+  return names + v4 + v6;
+}
+
 const SAMPLES = 4;
 const SAMPLE_OCTETS = 16 * 1024;
 
 function expectedLines(file: string): number {
-  const fd = openSync(file, 'r');
+  const fd = openFile(file);
   try {
     const { size } = fstatSync(fd);
     const sample = Buffer.alloc(SAMPLE_OCTETS);

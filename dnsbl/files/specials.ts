@@ -1,4 +1,5 @@
 /** The lines of an rbldnsd file that begin with a dollar sign: `$TTL 5m`, `$NS 0 ns1 ns2`, `$1 text`. */
+import { hostKey } from '../name.ts';
 import type { ZoneHead } from './source.ts';
 
 const units: Record<string, number> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
@@ -10,14 +11,17 @@ export class Specials {
   /** Addresses that one range may hold; undefined: any number. */
   maxRange: number | undefined;
 
+  readonly #apex: string;
+
   /** @param head of the zone, where the first that says a thing has said it */
-  constructor(head: ZoneHead) {
+  constructor(head: ZoneHead, apex: string) {
     this.head = head;
+    this.#apex = apex;
   }
 
   /**
    * @param text behind the dollar sign
-   * @returns why it is not taken; undefined when it is
+   * @returns why it, or a part of it, is not taken; undefined when it is
    * @throws Error for what would change the meaning of other lines
    */
   read(text: string): string | undefined {
@@ -52,8 +56,19 @@ export class Specials {
     const [ttl = '', ...names] = text.split(/\s+/);
     const used = names.filter((name) => !name.startsWith('-')).map(withoutDot);
     if (secondsOf(ttl) === undefined || used.length === 0) return '$NS is not `$NS TTL NAME…`';
-    this.head.nameservers ??= used;
-    return undefined;
+    const refused = used.filter((name) => !this.#canServe(name));
+    if (refused.length < used.length) {
+      this.head.nameservers ??= used.filter((name) => !refused.includes(name));
+    }
+    return refused.length === 0
+      ? undefined
+      : `${refused.join(', ')} cannot be name servers: host names outside ${this.#apex} can`;
+  }
+
+  /** One inside would need addresses, and the zone holds none but codes. */
+  #canServe(name: string): boolean {
+    const isInside = name === this.#apex || name.endsWith(`.${this.#apex}`);
+    return hostKey(name) !== undefined && !isInside;
   }
 
   #soa(text: string): string | undefined {
@@ -64,9 +79,12 @@ export class Specials {
       return '$SOA is not `$SOA TTL ORIGIN PERSON SERIAL REFRESH RETRY EXPIRE MINIMUM`';
     }
     if (this.head.serial !== undefined) return undefined;
-    this.head.hostmaster = withoutDot(person);
     this.head.serial = Number(serial);
     this.head.negativeTtl = minimum;
+    const hostmaster = withoutDot(person);
+    if (hostKey(hostmaster) === undefined)
+      return `${person} is no mailbox that the zone can have: name another with --hostmaster`;
+    this.head.hostmaster = hostmaster;
     return undefined;
   }
 

@@ -38,11 +38,17 @@ export class FollowedFiles {
     return this.#loaded?.modifiedMs ?? 0;
   }
 
-  /** The first time; the zone is made of what the files say of it. @throws Error for a file that cannot be read */
-  async load(): Promise<Loaded> {
+  /**
+   * The first time; the zone is made of what the files say of it.
+   *
+   * @throws Error for a file that cannot be read, and with what `given` aborts
+   */
+  async load(given?: AbortSignal): Promise<Loaded> {
     const { apex, sources } = this.#options;
+    const { signal } = this.#ending;
     this.#stamp = stampOf(sources);
-    const loaded = await loadZone({ apex, sources }, { signal: this.#ending.signal });
+    const either = given ? AbortSignal.any([signal, given]) : signal;
+    const loaded = await loadZone({ apex, sources }, { signal: either });
     this.#told(loaded);
     return loaded;
   }
@@ -51,15 +57,19 @@ export class FollowedFiles {
   follow(zone: Zone): void {
     const { pollMs } = this.#options;
     this.#zone = zone;
-    if (pollMs === 0) return;
-    this.#timer = setInterval(() => void this.#look(), pollMs);
+    if (pollMs === 0 || this.#ending.signal.aborted) return;
+    this.#timer = setInterval(() => this.#look(), pollMs);
     this.#timer.unref();
   }
 
   /** @returns false when a file could not be read; the zone is as it was then */
   reload(): Promise<boolean> {
     const before = this.#loading ?? Promise.resolve(true);
-    const loading = before.then(() => this.#reload());
+    const loading = before
+      .then(() => this.#reload())
+      .finally(() => {
+        if (this.#loading === loading) this.#loading = undefined;
+      });
     this.#loading = loading;
     return loading;
   }
@@ -70,8 +80,10 @@ export class FollowedFiles {
     await this.#loading;
   }
 
-  async #look(): Promise<void> {
-    if (stampOf(this.#options.sources) !== this.#stamp) await this.reload();
+  /** What changes while they are read is seen by the next look, for the stamp is taken before. */
+  #look(): void {
+    if (this.#loading || stampOf(this.#options.sources) === this.#stamp) return;
+    void this.reload();
   }
 
   async #reload(): Promise<boolean> {
@@ -105,12 +117,16 @@ export class FollowedFiles {
   }
 }
 
-/** Other when any file is another; a file that is away is not. */
+/** Other when any file is another, is away, or cannot be looked at: why, is in the log when it is read. */
 function stampOf(sources: readonly ZoneSource[]): string {
-  return sources
-    .map(({ file }) => {
-      const stat = statSync(file, { throwIfNoEntry: false });
-      return stat ? `${stat.ino} ${stat.size} ${stat.mtimeMs}` : 'away';
-    })
-    .join('\n');
+  return sources.map(({ file }) => stampOfOne(file)).join('\n');
+}
+
+function stampOfOne(file: string): string {
+  try {
+    const { ino, size, mtimeMs } = statSync(file);
+    return `${ino} ${size} ${mtimeMs}`;
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }

@@ -79,12 +79,12 @@ export class Addresses {
    */
   countAll(): void {
     const addresses = inOrder(this.v4.keys());
-    const words = [1, 2, 3].map((octets) => prefixesOf(addresses, octets));
-    const all = words.reduce((sum, { length }) => sum + length, 0);
+    const prefixes = [1, 2, 3].map((octets) => prefixesOf(addresses, octets));
+    const all = prefixes.reduce((sum, { length }) => sum + length / 2, 0);
     this.#state[this.#base + ADDRESSES.prefixes4] = 0;
     const slots = sharedWords(2 * slotsFor(Math.max(all + (all >>> 2), MIN_PREFIXES)));
     this.prefixes = new KeyMap(slots.buffer, this.#seed, this.#state, this.#base + ADDRESSES.prefixes4);
-    for (const counted of words) this.prefixes.addAll(counted);
+    for (const counted of prefixes) this.prefixes.addAll(counted);
   }
 
   copyFrom(other: Addresses): void {

@@ -19,6 +19,7 @@ export class Batch {
   readonly #places: Place[];
   readonly #fields = new Int32Array(CAPACITY * FIELDS);
   readonly #views: Int32Array[];
+  readonly #lines = new Int32Array(CAPACITY);
   readonly #ahead = new Int32Array(CAPACITY);
   readonly #beyond = new Int32Array(CAPACITY);
 
@@ -33,12 +34,17 @@ export class Batch {
     return this.#places[this.count]!;
   }
 
-  /** Takes `next` in. @returns false when there is no room for another */
-  add(fields: Int32Array): boolean {
+  /** Takes `next` in. @param line where it stands in its file @returns false when there is no room for another */
+  add(fields: Int32Array, line: number): boolean {
+    this.#lines[this.count] = line;
     const at = this.count * FIELDS;
     for (let field = 0; field < FIELDS; field++) this.#fields[at + field] = fields[field]!;
     this.count += 1;
     return this.count < CAPACITY;
+  }
+
+  line(index: number): number {
+    return this.#lines[index]!;
   }
 
   place(index: number): Place {

@@ -20,19 +20,31 @@ export type TableBuilderOptions = {
   apex: string;
   /** Entries to make room for at once; a good guess saves time, not correctness. */
   expect?: number | Expected;
+  /** One for tables that will be joined; otherwise at random. */
+  seed?: number;
 };
+
+/** Of a table's hashes: nobody must know it. */
+export function newSeed(): number {
+  return randomInt(2 ** 31);
+}
 
 export class TableBuilder {
   /** What queue() brought for a place that was taken. */
   repeated = 0;
+  /**
+   * Told of what put() and queue() leave out: a name alone, where the name with its subdomains stands and says
+   * something else. A wildcard without its name is nothing that a table has.
+   */
+  onNarrower: ((line: number) => void) | undefined;
   readonly #writer: Writer;
   readonly #batch: Batch;
   #fetched = 0;
 
-  constructor({ apex, expect = DEFAULT_EXPECT }: TableBuilderOptions) {
+  constructor({ apex, expect = DEFAULT_EXPECT, seed = newSeed() }: TableBuilderOptions) {
     const expected = typeof expect === 'number' ? { names: expect, v4: expect, v6: expect } : expect;
     const apexOctets = apexOctetsOf(apex);
-    const table = new Table(emptyShare(randomInt(2 ** 31), roomFor(expected)));
+    const table = new Table(emptyShare(seed, roomFor(expected)));
     table.build();
     this.#writer = new Writer(table, apexOctets);
     this.#writer.addTestPoints();
@@ -71,10 +83,10 @@ export class TableBuilder {
     return value !== 0;
   }
 
-  /** @returns false when the table takes no more */
-  put(fields: Int32Array): boolean {
+  /** @param line for onNarrower() @returns false when the table takes no more */
+  put(fields: Int32Array, line = 0): boolean {
     this.flush();
-    return this.#writer.put(fields);
+    return this.#put(fields, this.place, line);
   }
 
   /** What queue() is about, to be filled before each call. */
@@ -83,8 +95,8 @@ export class TableBuilder {
   }
 
   /** As put(), at `nextPlace`, faster and perhaps later; all of one file's go the same way. @returns as put() */
-  queue(fields: Int32Array): boolean {
-    return this.#batch.add(fields) || this.flush();
+  queue(fields: Int32Array, line: number): boolean {
+    return this.#batch.add(fields, line) || this.flush();
   }
 
   /** Puts what waits. @returns false when the table did not take all of it */
@@ -95,11 +107,22 @@ export class TableBuilder {
     let isTaken = true;
     const before = this.#writer.table.size;
     for (let index = 0; index < count; index++) {
-      isTaken = this.#writer.put(this.#batch.fields(index), this.#batch.place(index)) && isTaken;
+      const place = this.#batch.place(index);
+      isTaken = this.#put(this.#batch.fields(index), place, this.#batch.line(index)) && isTaken;
     }
     this.repeated += count - (this.#writer.table.size - before);
     this.#batch.count = 0;
     return isTaken;
+  }
+
+  #put(fields: Int32Array, place: Place, line: number): boolean {
+    const put = this.#writer.put(fields, place);
+    if (put === 'narrower') {
+      // Who counts what is repeated sees only that the table did not grow.
+      this.repeated -= 1;
+      this.onNarrower?.(line);
+    }
+    return put !== 'unlistable';
   }
 
   /** Takes away what was put there. */

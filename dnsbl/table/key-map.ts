@@ -68,6 +68,11 @@ export class KeyMap {
     return keys.subarray(0, count);
   }
 
+  /** Makes all numbers larger. */
+  moveNumbers(by: number): void {
+    for (let at = 1; at < this.slots.length; at += 2) if (this.slots[at]! > 0) this.slots[at]! += by;
+  }
+
   /** @param pairs keys and numbers, each key once */
   addAll(pairs: Int32Array): void {
     const near = this.#bySlot(pairs);
@@ -125,8 +130,15 @@ export class KeyMap {
 
   /** Takes the keys of another map, but those that went. */
   copyFrom({ slots }: KeyMap): void {
+    const pairs = new Int32Array(2 * this.#state[this.#used]!);
+    let end = 0;
+    for (let at = 1; at < slots.length; at += 2) {
+      if (slots[at]! <= 0) continue;
+      pairs[end++] = slots[at - 1]!;
+      pairs[end++] = slots[at]!;
+    }
     this.#state[this.#used] = 0;
-    for (let at = 1; at < slots.length; at += 2) if (slots[at]! > 0) this.set(slots[at - 1]!, slots[at]!);
+    this.addAll(pairs.subarray(0, end));
   }
 }
 

@@ -22,7 +22,7 @@ let isPlanned = false;
 
 /** For an answering thread that has taken a new table of this zone. */
 export function letGo({ header }: ZoneShare): void {
-  plan(Atomics.load(new Int32Array(header), HEADER.size), (then) => void setImmediate(then));
+  plan(Atomics.load(new Int32Array(header), HEADER.letGoSize), (then) => void setImmediate(then));
 }
 
 /** For the owner's thread. @param listings in the table that it does not know any more */

@@ -41,6 +41,9 @@ const NODE_MASK = 2 ** NODE_BITS - 1;
 export const ROOT = { dom: 1, block: 4 } as const;
 const FIRST_NODE = 7;
 
+/** Nodes looked at before they are worked on: see batch.ts. */
+const AHEAD = 64;
+
 const MAX_LABELS = 127;
 const MAX_NAME_OCTETS = 255;
 /** More than one name may need: 127 wide nodes. */
@@ -58,6 +61,8 @@ export class Names {
   readonly #path = new Int32Array(MAX_LABELS + 2);
   #depth = 0;
   readonly #starts = new Uint8Array(MAX_LABELS + 1);
+  /** Of no use: see batch.ts. */
+  #fetched = 0;
 
   constructor(nodes: SharedArrayBuffer, slots: SharedArrayBuffer, seed: number, state: Int32Array) {
     this.nodes = new Int32Array(nodes);
@@ -184,11 +189,17 @@ export class Names {
 
   #copy(other: Names): void {
     this.nodes.set(other.nodes.subarray(0, this.end * UNIT_WORDS));
-    for (const slot of other.slots) {
-      if (slot === 0) continue;
-      const node = slot & NODE_MASK;
-      this.#publish(node, this.#hash(this.parent(node), this.octets, this.label(node)), 0);
+    const { slots } = other;
+    for (let start = 0; start < slots.length; start += AHEAD) {
+      const end = Math.min(start + AHEAD, slots.length);
+      for (let slot = start; slot < end; slot++) this.#fetched ^= this.parent(slots[slot]! & NODE_MASK);
+      for (let slot = start; slot < end; slot++)
+        if (slots[slot] !== 0) this.#copyNode(slots[slot]! & NODE_MASK);
     }
+  }
+
+  #copyNode(node: number): void {
+    this.#publish(node, this.#hash(this.parent(node), this.octets, this.label(node)), 0);
   }
 
   #gather(other: Names): void {

@@ -28,19 +28,21 @@ export type AddressRoom = { v4: number; prefixes: number; v6: number };
 
 /** A text template with its DID, at most; what is longer is not listable. */
 export const MAX_INTERNED_OCTETS = 16_384;
-const FEW = 1024;
+/** What there is room for at least. */
+export const FEW = 1024;
 
-/** Entries of each kind. */
-export type Expected = { names: number; v4: number; v6: number };
+/** Entries of each kind. `joined`: values that another table brings (join.ts). */
+export type Expected = { names: number; v4: number; v6: number; joined?: number };
 
-export function roomFor({ names, v4, v6 }: Expected): Room {
+export function roomFor({ names, v4, v6, joined = 0 }: Expected): Room {
+  const atLeast = (entries: number) => Math.max(entries, FEW);
   return {
-    values: names + v4 + v6 + FEW,
+    values: names + v4 + v6 + joined + 2 * FEW,
     texts: FEW,
     textOctets: 4 * MAX_INTERNED_OCTETS,
-    names: names + FEW + SPARE_NODES,
-    nodeUnits: unitsFor(names + FEW),
-    ip: { v4: v4 + FEW, prefixes: FEW, v6: v6 + FEW },
+    names: atLeast(names) + SPARE_NODES,
+    nodeUnits: unitsFor(atLeast(names)),
+    ip: { v4: atLeast(v4), prefixes: FEW, v6: atLeast(v6) },
     block: { v4: FEW, prefixes: FEW, v6: FEW },
   };
 }

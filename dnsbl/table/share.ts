@@ -34,15 +34,10 @@ export type ZoneShare = {
   negativeTtl: number;
   /** Int32Array of HEADER words; the same memory for the whole life of the zone. */
   header: SharedArrayBuffer;
-  /** Of `table`; behind HEADER.generation as soon as a newer one was published. */
+  /** Of `table`; behind HEADER.generation as soon as a newer one was published: ask for that, or await its message. */
   generation: number;
   table: TableShare;
 };
 
-/** Words of the shared header. Read them with Atomics.load. */
-export const HEADER = { serial: 0, generation: 1, size: 2, words: 16 } as const;
-
-/** A newer table waits: ask the owner's thread for it, or take it from the message that brings it. */
-export function isSwapped(share: ZoneShare): boolean {
-  return Atomics.load(new Int32Array(share.header), HEADER.generation) !== share.generation;
-}
+/** Words of the shared header. Read them with Atomics.load. `letGoSize`: listings in the table before this one. */
+export const HEADER = { serial: 0, generation: 1, letGoSize: 2, words: 16 } as const;

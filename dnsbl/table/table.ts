@@ -95,11 +95,13 @@ export class Table {
   widened(forTexts = false): Table {
     const wider = new Table(emptyShare(this.seed, widerRoom(this, forTexts)));
     wider.state.set(this.state);
+    wider.state[STATE.building] = 1;
     wider.values.copyFrom(this.values);
     wider.texts.copyFrom(this.texts);
     wider.names.copyFrom(this.names);
     wider.ip.copyFrom(this.ip);
     wider.block.copyFrom(this.block);
+    wider.state[STATE.building] = this.state[STATE.building]!;
     return wider;
   }
 

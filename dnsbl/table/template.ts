@@ -156,10 +156,13 @@ export function isShort({ list, reason = 'unspecified', did, url, foreign }: Lis
   return fixed + Buffer.byteLength(did) + Buffer.byteLength(url) + why <= MAX_TEXT_OCTETS;
 }
 
-/** Also with the longest name in each of its places. */
+/** Also with the longest name in each of its places; `$$` is one dollar. */
 function isShortForeign({ address, text = '' }: ForeignAnswer): boolean {
-  const places = text.split('$').length - 1;
-  return isCode(address) && Buffer.byteLength(text) + places * MAX_KEY_LENGTH <= MAX_TEXT_OCTETS;
+  const unescaped = text.replaceAll('$$', '');
+  const dollars = (text.length - unescaped.length) / 2;
+  const places = unescaped.split('$').length - 1;
+  const octets = Buffer.byteLength(text) - dollars + places * MAX_KEY_LENGTH;
+  return isCode(address) && octets <= MAX_TEXT_OCTETS;
 }
 
 /** RFC 5782 §2.1: an address in 127.0.0.0/8, never one that someone may have. */

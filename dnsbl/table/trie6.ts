@@ -96,6 +96,13 @@ export class Trie6 {
     return old;
   }
 
+  /** Makes all values larger. */
+  moveValues(by: number): void {
+    for (let leaf = 1; leaf <= this.last; leaf++) {
+      if (this.value(leaf) !== 0) this.leaves[leaf * LEAF_WORDS + VALUE]! += by;
+    }
+  }
+
   get hasRoom(): boolean {
     return this.last + 2 < this.capacity;
   }

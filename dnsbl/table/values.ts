@@ -196,9 +196,31 @@ export class Values {
     return this.words.length / WORDS;
   }
 
+  /** So many in all have numbers. */
+  isListableWith(values: number): boolean {
+    return values + 2 < PLACE_MASK;
+  }
+
+  /** Takes over another table's, behind its own. @param move where a text of the other stands here */
+  append(other: Values, move: (text: number) => number): void {
+    const before = this.#state[STATE.values]!;
+    const all = before + other.#state[STATE.values]!;
+    this.words.set(other.words.subarray(WORDS, WORDS * (all - before + 1)), WORDS * (before + 1));
+    for (let place = before + 1; place <= all; place++) this.#moveTexts(place, move);
+    this.#state[STATE.values] = all;
+  }
+
+  #moveTexts(place: number, move: (text: number) => number): void {
+    const template = this.template(place);
+    if (template !== 0) this.words[place * WORDS + TEMPLATE - 1] = move(template);
+    if ((this.flags(place) & (FLAG.plc | FLAG.foreign | FLAG.test)) !== 0) return;
+    const at = place * WORDS + DID - 1;
+    this.words[at] = (this.words[at]! & ~DID_MASK) | move(this.did(place, 0));
+  }
+
   /** False when another listing could be one too many for the width of a place. */
   get isListable(): boolean {
-    return this.#state[STATE.values]! + 2 < PLACE_MASK;
+    return this.isListableWith(this.#state[STATE.values]!);
   }
 
   /** Nobody reads here yet, so what was dropped there is free at once. */

@@ -12,7 +12,7 @@ import { STATE } from './state.ts';
 import { Table } from './table.ts';
 import { isShort, Templates } from './template.ts';
 import { EntryText } from './text.ts';
-import { FLAG, setFlags } from './values.ts';
+import { coversBelow, FLAG, isForeign, setCovers, setFlags } from './values.ts';
 
 export type Applied = 'changed' | 'unchanged' | 'unlistable';
 
@@ -42,7 +42,10 @@ export class Writer {
 
   apply(listing: Listing): Applied {
     const fields = this.read(listing);
-    return fields === undefined ? 'unlistable' : this.#assign(this.place, fields, !listing.removed);
+    if (fields === undefined) return 'unlistable';
+    if (listing.removed) return this.#remove(this.place);
+    const mayBeNew = this.#table.isListable;
+    return this.#assign(this.place, this.#table.open(this.place, mayBeNew), fields, mayBeNew);
   }
 
   /** Fills `place`. @returns the six fields (values.ts), valid until the next call; undefined: unlistable */
@@ -53,20 +56,42 @@ export class Writer {
     return this.#templates.fields;
   }
 
-  /** Fields at a place. @returns false when the table takes no more */
-  put(fields: Int32Array, place = this.place): boolean {
+  /**
+   * Fields at a place, for who builds a table. A name keeps its subdomains when it is put again without them.
+   *
+   * @returns 'narrower' when they differ in more: nothing has changed then; 'unlistable' when the table is full
+   */
+  put(fields: Int32Array, place: Place): Applied | 'narrower' {
     this.#makeRoom(place);
-    return this.#assign(place, fields, true) !== 'unlistable';
+    const mayBeNew = this.#table.isListable;
+    const old = this.#table.open(place, mayBeNew);
+    if (coversBelow(old) && !coversBelow(fields[0]!)) return this.#beside(place, old, fields);
+    return this.#assign(place, old, fields, mayBeNew);
   }
 
-  #assign(place: Place, fields: Int32Array, inForce: boolean): Applied {
-    const mayBeNew = inForce && this.#table.isListable;
-    const old = this.#table.open(place, mayBeNew);
-    if (inForce ? this.#saysAlready(place, old, fields) : old === 0) return 'unchanged';
+  /** A name alone beside the name with its subdomains: one entry says both, if they are alike in all else. */
+  #beside(place: Place, old: number, fields: Int32Array): Applied | 'narrower' {
+    setCovers(fields, true);
+    const isSame = this.#saysAlready(place, old, fields);
+    setCovers(fields, false);
+    return isSame ? 'unchanged' : 'narrower';
+  }
+
+  #remove(place: Place): Applied {
+    const old = this.#table.open(place, false);
+    if (old === 0) return 'unchanged';
+    this.#before?.(place, old);
+    this.#table.put(place, 0);
+    this.#table.state[STATE.size]! -= 1;
+    return 'changed';
+  }
+
+  #assign(place: Place, old: number, fields: Int32Array, mayBeNew: boolean): Applied {
+    if (this.#saysAlready(place, old, fields)) return 'unchanged';
     if (old === 0 && !mayBeNew) return 'unlistable';
     this.#before?.(place, old);
-    this.#table.put(place, inForce ? this.#table.values.add(fields) : 0);
-    this.#table.state[STATE.size]! += Number(inForce) - Number(old !== 0);
+    this.#table.put(place, this.#table.values.add(fields));
+    this.#table.state[STATE.size]! += Number(old === 0);
     return 'changed';
   }
 
@@ -121,6 +146,9 @@ export class Writer {
     const candidate = values.add(fields);
     const isSame =
       values.flags(candidate) === values.flags(old) &&
+      (!isForeign(old) || values.did(candidate, 0) === values.did(old, 0)) &&
+      // An empty text is one, and another answer than none.
+      (values.template(candidate) === 0) === (values.template(old) === 0) &&
       this.#textOf(place, candidate) === this.#textOf(place, old);
     values.drop(candidate);
     return isSame;

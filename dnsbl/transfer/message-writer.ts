@@ -4,6 +4,7 @@
  * Owners are compressed against the question, which is the apex and stands in every message, against
  * the subtree's label, and against the owner before; data never is.
  */
+import { MAX_UDP_OCTETS } from '../limits.ts';
 import type { NameKey } from '../name.ts';
 import { type RecordSet, TYPE } from '../records.ts';
 import { CLASS_IN, type Edns, type Query } from '../wire.ts';
@@ -15,7 +16,6 @@ const TRUNCATED = 0x0200;
 const RECURSION_DESIRED = 0x0100;
 const DNSSEC_OK = 0x8000;
 const OPT_OCTETS = 11;
-const MAX_UDP_OCTETS = 1232;
 /** Pointer or root, type, class, TTL, length. */
 const FIXED_OCTETS = 10;
 const POINTER = 0xc000;

@@ -6,9 +6,6 @@ import { clientSerial, recordsIn } from './message-records.ts';
 import { bareAnswer } from './message-writer.ts';
 import { readTsig, Signer, type Tsig, tsigOctets, type Verdict, verify, withTsigError } from './tsig.ts';
 
-/** RFC 2136 §2.2, RFC 8945 §3. */
-const NOTAUTH = 9;
-
 export type TransferRequest = {
   query: Query;
   /** The serial that an IXFR's client has. */
@@ -24,7 +21,7 @@ export type TransferRequest = {
 export type RequestReading =
   | { kind: 'request'; request: TransferRequest }
   /** The signature is wrong: the answer says how. */
-  | { kind: 'rejected'; reason: Exclude<Verdict['kind'], 'valid'>; answer: Buffer }
+  | { kind: 'rejected'; query: Query; reason: Exclude<Verdict['kind'], 'valid'>; answer: Buffer }
   /** Nothing that could be read. */
   | { kind: 'other' };
 
@@ -55,7 +52,7 @@ export function readRequest(message: Buffer, keyring: Keyring, now: () => number
 const unsignedRequest = { keyName: undefined, signatureOctets: 0, sign: (answer: Buffer) => answer };
 
 function formerr(query: Query): RequestReading {
-  return { kind: 'rejected', reason: 'formerr', answer: bareAnswer(query, RCODE.FORMERR) };
+  return { kind: 'rejected', query, reason: 'formerr', answer: bareAnswer(query, RCODE.FORMERR) };
 }
 
 function rejected(
@@ -65,6 +62,6 @@ function rejected(
   nowMs: number,
 ): RequestReading {
   if (verdict.kind === 'formerr') return formerr(query);
-  const answer = withTsigError(bareAnswer(query, NOTAUTH), tsig, verdict, nowMs);
-  return { kind: 'rejected', reason: verdict.kind, answer };
+  const answer = withTsigError(bareAnswer(query, RCODE.NOTAUTH), tsig, verdict, nowMs);
+  return { kind: 'rejected', query, reason: verdict.kind, answer };
 }

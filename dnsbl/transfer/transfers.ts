@@ -42,9 +42,6 @@ export { parseKeys, type TsigKey } from './keys.ts';
 export type { TransferLimits } from './limits.ts';
 export type { Secondary } from './notifier.ts';
 
-const SERVFAIL = 2;
-const NOTAUTH = 9;
-
 /** Changes that are longer than the zone itself are not worth telling; a zone has so much at least. */
 const MIN_ZONE_OCTETS = 64 * 1024;
 /** What a listing has in a transfer, about: three records with the explanation. */
@@ -161,7 +158,7 @@ export class Transfers {
   #transfer(request: TransferRequest, client: Client): AsyncGenerator<Buffer> {
     const { question } = request.query;
     const served = this.#zones.find(({ apex }) => apex === question.key);
-    if (!served || question.class !== CLASS_IN) return this.#refusal(request, NOTAUTH, 'notauth');
+    if (!served || question.class !== CLASS_IN) return this.#refusal(request, RCODE.NOTAUTH, 'notauth');
     if (!served.allow.allows(client, request.keyName))
       return this.#refusal(request, RCODE.REFUSED, 'refused');
     const { serial } = request;
@@ -180,7 +177,7 @@ export class Transfers {
   ): AsyncGenerator<Buffer> {
     const slot = this.#slots.take(client);
     if (!slot) {
-      yield* this.#refusal(request, SERVFAIL, 'busy');
+      yield* this.#refusal(request, RCODE.SERVFAIL, 'busy');
       return;
     }
     let turnEndMs = performance.now() + TURN_MS;

@@ -9,11 +9,11 @@
  * All that it gains is the same zone for whoever stands at an allowed address.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { keyOfLabels, type NameKey } from '../name.ts';
+import { keyOfLabels, MAX_KEY_LENGTH, type NameKey } from '../name.ts';
+import { TYPE } from '../records.ts';
 import type { Keyring, RingKey } from './keys.ts';
 import { type MessageRecord, nameAt } from './message-records.ts';
 
-export const TSIG_TYPE = 250;
 const CLASS_ANY = 255;
 
 /** RFC 8945 §10: recommended. Seconds. */
@@ -47,7 +47,7 @@ export function readTsig(
   records: readonly MessageRecord[] | undefined,
 ): Tsig | 'none' | 'broken' {
   if (!records) return 'broken';
-  const first = records.findIndex(({ type }) => type === TSIG_TYPE);
+  const first = records.findIndex(({ type }) => type === TYPE.TSIG);
   if (first < 0) return 'none';
   const record = records[first]!;
   // RFC 8945 §5.1: one, the last record of the additional section, of class ANY and TTL 0.
@@ -81,14 +81,19 @@ function readData(message: Buffer, record: MessageRecord): Tsig | undefined {
   };
 }
 
-/** RFC 8945 §4.2: the algorithm's name is never compressed. @returns where its root stands */
+/**
+ * RFC 8945 §4.2: the algorithm's name is never compressed. It comes back in the answer, so what is longer
+ * than a name may be must not pass.
+ *
+ * @returns where its root stands
+ */
 function endOfPlainName(data: Buffer): number | undefined {
   let at = 0;
-  while (at < data.length && data[at] !== 0) {
+  while (at < data.length && at <= MAX_KEY_LENGTH && data[at] !== 0) {
     if (data[at]! > 63) return undefined;
     at += 1 + data[at]!;
   }
-  return at < data.length ? at : undefined;
+  return at < data.length && at <= MAX_KEY_LENGTH ? at : undefined;
 }
 
 export type Verdict =
@@ -241,7 +246,7 @@ function withTsig(
     uint16(tsig.other.length),
     tsig.other,
   ]);
-  const fixed = Buffer.from([0, TSIG_TYPE, 0, CLASS_ANY, 0, 0, 0, 0, data.length >> 8, data.length & 0xff]);
+  const fixed = Buffer.from([0, TYPE.TSIG, 0, CLASS_ANY, 0, 0, 0, 0, data.length >> 8, data.length & 0xff]);
   const signed = Buffer.concat([message, nameOctets(keyName), fixed, data]);
   signed.writeUInt16BE(signed.readUInt16BE(10) + 1, 10);
   return signed;

@@ -127,18 +127,25 @@ async function settingsOf(words: Words, command: Command): Promise<AloneSettings
     server: await serverOf(words),
     zones: [
       {
-        ...{ apex: apex.toLowerCase(), unkeyed: 'open', keys: [] },
+        ...{ apex: apex.toLowerCase().replace(/\.$/, ''), unkeyed: 'open', keys: [] },
         source:
           from === undefined
             ? { files: words.zone.map(parseSource), pollMs }
             : { from, insecure: words.insecure ?? false },
         head: {
           ...(ns.length > 0 && { nameservers: ns }),
-          ...(hostmaster !== undefined && { hostmaster: hostmaster.replace('@', '.') }),
+          ...(hostmaster !== undefined && { hostmaster: await mailbox(hostmaster) }),
         },
       },
     ],
   };
+}
+
+async function mailbox(text: string): Promise<string> {
+  const { mailboxName } = await import('../dns/schema.ts');
+  const name = mailboxName(text);
+  if (name === undefined) throw new Error(`--hostmaster ${text}: write it as hostmaster@harbor.example`);
+  return name;
 }
 
 async function serverOf(words: Words): Promise<ServerSettings> {

@@ -74,8 +74,10 @@ export function dnsLines({ zones = [], exported = [], reloaded }: Answer): strin
   return [
     ...zones.flatMap(statusLines),
     ...exported.map(
-      ({ entries, serial, files, tookMs }) =>
-        `${entries} entries of serial ${serial} in ${files.length} files, ${tookMs} ms`,
+      ({ entries, serial, files, leftOut, tookMs }) =>
+        `${entries} entries of serial ${serial} in ${files.length} files, ${tookMs} ms${
+          leftOut === 0 ? '' : `; ${leftOut} LEFT OUT, whose text cannot stand on a line of rbldnsd's`
+        }`,
     ),
     ...(reloaded ? ['Zone files and access settings were read again.'] : []),
   ];

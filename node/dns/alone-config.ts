@@ -5,6 +5,7 @@
  */
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
+import { feedUrl } from '../../dnsbl/feed/feed-url.ts';
 import { parseSource, type ZoneSource } from '../../dnsbl/files/source.ts';
 import { type Contradiction, checkFile, hasKey, readText } from '../config-file.ts';
 import { hinted, hostPort } from '../config-values.ts';
@@ -63,23 +64,25 @@ export function isAloneConfig(text: string, file: string): boolean {
 function contradictions({ dns: { zones, ...server } }: Written): Contradiction[] {
   const placeOf = (index: number) => ['dns', 'zones', index];
   const found = dnsContradictions(['dns'], server, zones, placeOf);
-  for (const [index, { apex, files, from }] of zones.entries()) {
+  for (const [index, { apex, files, from, insecure }] of zones.entries()) {
     const place = placeOf(index);
     if ((files === undefined) === (from === undefined))
       found.push([place, `${apex}: give "files", or "from"`, 'One of the two fills the zone.']);
     if (zones.findIndex((other) => other.apex === apex) < index)
       found.push([[...place, 'apex'], `${apex} is named twice`, 'Keep one of the two.']);
+    const unreachable = from === undefined ? undefined : faultOf(() => feedUrl(from, 0, insecure));
+    if (unreachable) found.push([[...place, 'from'], unreachable, 'Give its base URL, with https.']);
     for (const [at, text] of (files ?? []).entries()) {
-      const fault = faultOf(text);
+      const fault = faultOf(() => parseSource(text));
       if (fault) found.push([[...place, 'files', at], fault, 'Forms: dnset, ip4set, ip6trie.']);
     }
   }
   return found;
 }
 
-function faultOf(text: string): string | undefined {
+function faultOf(read: () => unknown): string | undefined {
   try {
-    parseSource(text);
+    read();
     return undefined;
   } catch (error) {
     return (error as Error).message;

@@ -8,7 +8,7 @@ import { mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Exported } from '../../dnsbl/files/export.ts';
 import { type Metric, metricsText } from '../../dnsbl/metrics.ts';
-import type { HostPort } from '../config.ts';
+import type { HostPort } from '../config-values.ts';
 import { named } from '../listening.ts';
 import { Metrics } from '../metrics.ts';
 import { ControlSocket } from '../operator/control.ts';
@@ -39,6 +39,9 @@ export class AloneDns {
   readonly #options: AloneOptions;
   readonly #metrics = new Metrics();
   readonly #stops: Stops;
+  /** Of the start, if it is not through. */
+  readonly #ending = new AbortController();
+  #starting: Promise<unknown> | undefined;
   #zones: readonly SourcedZone[] = [];
   #server: ListServer | undefined;
 
@@ -50,23 +53,33 @@ export class AloneDns {
   /**
    * Resolves when it answers; with a feed that was never read, only when its AppView was reached.
    *
-   * @throws Error for a file that cannot be read, state that is damaged, or a port that is taken
+   * @throws Error for a file that cannot be read, state that is damaged, a port that is taken, or when it is
+   *   stopped meanwhile; what had started is stopped then
    */
   async start(): Promise<readonly HostPort[]> {
+    const starting = this.#start();
+    this.#starting = starting;
     try {
-      return await this.#start();
+      return await starting;
     } catch (error) {
       await this.#stops.run();
       throw error;
     }
   }
 
-  /** Never throws: what fails to stop is logged. */
+  /** Also in the middle of a start, which is given up. Never throws: what fails to stop is logged. */
   async stop(): Promise<void> {
+    this.#ending.abort(new Error('stopped'));
+    await this.#starting?.catch(() => undefined);
     await this.#stops.run();
   }
 
-  /** Reads the zone files again, and of the configuration what may change while answering. @throws Error */
+  /**
+   * Reads again, of the configuration, what may change while answering, and then the zone files.
+   *
+   * @throws Error for settings that are refused: nothing has changed then; for a zone file that cannot be read:
+   *   its zone has the entries it had then, all else is as it was read
+   */
   async reload(): Promise<void> {
     const { reread, log } = this.#options;
     if (reread && this.#server) {
@@ -93,16 +106,31 @@ export class AloneDns {
   async #start(): Promise<readonly HostPort[]> {
     const { settings, log, now } = this.#options;
     const { listen, stateDir, server, zones, metrics } = settings;
+    const { signal } = this.#ending;
     const around = { stateDir, stops: this.#stops, log, count: this.#metrics.count, now };
     if (stateDir !== undefined) mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-    this.#zones = await Promise.all(zones.map((zone) => openZone({ settings: zone, ...around })));
+    this.#zones = await this.#opened(zones.map((zone) => openZone({ settings: zone, signal, ...around })));
     if (stateDir !== undefined) await this.#control(stateDir);
     await Promise.all(this.#zones.map(({ ready }) => ready));
+    signal.throwIfAborted();
     this.#server = await ListServer.start({
       ...{ zones: this.#zones, settings: server, listen, listenKey: '--listen', ...around },
     });
+    signal.throwIfAborted();
     if (metrics) await this.#serveMetrics(metrics);
+    signal.throwIfAborted();
     return this.#server.bound;
+  }
+
+  /** All, or none: one that fails ends the others, and what they began is known to `stops`. */
+  async #opened(opening: Promise<SourcedZone>[]): Promise<readonly SourcedZone[]> {
+    try {
+      return await Promise.all(opening);
+    } catch (error) {
+      this.#ending.abort(error);
+      await Promise.allSettled(opening);
+      throw error;
+    }
   }
 
   async #serveMetrics(at: HostPort): Promise<void> {

@@ -20,7 +20,7 @@ export type DnsTools = {
   status: () => DnsStatus[];
   /** @throws Error when there is nowhere to export to, or the disk refuses */
   export: () => Promise<Exported[]>;
-  /** Files, and those settings that may change while answering. @throws Error; what was stays then */
+  /** Settings that may change while answering, and files. @throws Error; what could not be read stays as it was */
   reload: () => Promise<void>;
 };
 

@@ -16,7 +16,7 @@ import { QueryLog } from '../../dnsbl/query-log.ts';
 import { DnsServer } from '../../dnsbl/server.ts';
 import { parseKeys, Transfers, type TsigKey } from '../../dnsbl/transfer/transfers.ts';
 import type { Zone } from '../../dnsbl/zone.ts';
-import type { HostPort } from '../config.ts';
+import type { HostPort } from '../config-values.ts';
 import { named } from '../listening.ts';
 import type { Count } from '../metrics.ts';
 import type { Stops } from '../stopping.ts';
@@ -41,12 +41,14 @@ export type ListServerOptions = {
 
 export class ListServer {
   readonly bound: readonly HostPort[];
+  readonly #apexes: readonly string[];
   readonly #access: Access;
   readonly #queryLog: QueryLog;
   readonly #server: DnsServer;
   readonly #exporter: Exporter | undefined;
 
   private constructor(parts: Parts, server: DnsServer, bound: readonly HostPort[]) {
+    this.#apexes = parts.apexes;
     this.#access = parts.access;
     this.#queryLog = parts.queryLog;
     this.#exporter = parts.exporter;
@@ -78,9 +80,14 @@ export class ListServer {
   /**
    * Takes over what may change while answering: limits, access, quotas, keys, query log.
    *
-   * @throws AccessSettingsError; nothing has changed then
+   * @throws AccessSettingsError, or Error when a zone that is served is no longer among `zones`, for without
+   *   settings it would be open to all; nothing has changed then
    */
   replace(settings: ServerSettings, zones: readonly ZoneSettings[]): void {
+    const named = new Set(zones.map(({ apex }) => apex));
+    const missing = this.#apexes.filter((apex) => !named.has(apex));
+    if (missing.length > 0)
+      throw new Error(`${missing.join(', ')} is served, but no longer named: another apex needs a restart`);
     this.#access.replace(accessSettings(settings, zones));
     this.#queryLog.replace(settings.queryLog);
   }
@@ -98,7 +105,7 @@ export class ListServer {
   }
 }
 
-type Parts = { access: Access; queryLog: QueryLog; exporter: Exporter | undefined };
+type Parts = { apexes: string[]; access: Access; queryLog: QueryLog; exporter: Exporter | undefined };
 
 function partsOf({ zones, settings, stops, log, count, now }: ListServerOptions): Parts {
   const apexes = zones.map(({ zone }) => zone.apex);
@@ -116,7 +123,7 @@ function partsOf({ zones, settings, stops, log, count, now }: ListServerOptions)
   const { export: target } = settings;
   const exporter = target && new Exporter({ zones: zones.map(({ zone }) => zone), ...target, log, count });
   if (exporter) stops.work('dns export', () => exporter.stop());
-  return { access, queryLog, exporter };
+  return { apexes, access, queryLog, exporter };
 }
 
 function accessZones(zones: ListServerOptions['zones']): ZoneSettings[] {

@@ -13,6 +13,7 @@ import {
   MAX_SUBSCRIBER_PREFIXES,
   MAX_SUBSCRIBERS,
 } from '../../dnsbl/access/settings.ts';
+import { hostKey } from '../../dnsbl/name.ts';
 import { address, domain, duration, hinted, hostPorts, secret } from '../config-values.ts';
 
 const { limit, rules, quota } = defaultAccess;
@@ -235,15 +236,29 @@ export const serverShape = {
     .optional(),
 };
 
+/**
+ * RFC 1035 §8: a dot stands for the @, so one before it would need an escape.
+ *
+ * @returns undefined for what the zone would refuse
+ */
+export function mailboxName(mailbox: string): string | undefined {
+  const [local = '', domainName, ...rest] = mailbox.toLowerCase().split('@');
+  if (domainName === undefined || rest.length > 0 || local.includes('.')) return undefined;
+  const name = `${local}.${domainName}`;
+  return hostKey(name) === undefined ? undefined : name;
+}
+
 const nameservers = () =>
   hinted(z.array(domain()).min(1).max(13), 'the NS records of the apex', '["ns1.harbor.example"]');
 const hostmaster = () =>
   hinted(
     z
       .string()
-      // RFC 1035 §8: a dot before the @ would need an escape in the SOA record.
-      .regex(/^[a-z0-9_-]{1,63}@[a-z0-9.-]{1,190}$/, 'is not a mail address without a dot before the @')
-      .transform((mailbox) => mailbox.replace('@', '.')),
+      .refine(
+        (mailbox) => mailboxName(mailbox) !== undefined,
+        'is not a mail address that an SOA record can hold: letters, digits and hyphens before the @',
+      )
+      .transform((mailbox) => mailboxName(mailbox)!),
     'the mail address of who answers for the zone, as the SOA record has it',
     '"hostmaster@harbor.example"',
   );

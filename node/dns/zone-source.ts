@@ -8,13 +8,13 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { Feed } from '../../dnsbl/feed/feed.ts';
-import { SerialFile } from '../../dnsbl/feed/serial-file.ts';
 import { FeedState } from '../../dnsbl/feed/state.ts';
 import type { ZoneHead, ZoneSource } from '../../dnsbl/files/source.ts';
 import { FollowedFiles } from '../../dnsbl/files/zone-files.ts';
+import { SerialFile } from '../../dnsbl/serial-file.ts';
 import { Zone } from '../../dnsbl/zone.ts';
 import type { Count } from '../metrics.ts';
-import type { Stops } from '../stopping.ts';
+import { type Stops, stopLimitMs } from '../stopping.ts';
 import type { DnsStatus } from './control.ts';
 import type { ZoneSettings } from './settings.ts';
 
@@ -34,6 +34,8 @@ export type SourcedZoneOptions = {
   /** Absolute. A feed needs it; with files it is for the serial. */
   stateDir: string | undefined;
   stops: Stops;
+  /** Gives up the opening, and `ready`. */
+  signal: AbortSignal;
   log: Logger;
   count: Count;
   now: () => number;
@@ -49,10 +51,13 @@ export type SourcedZone = {
   reload: () => Promise<boolean>;
 };
 
+/** Behind it, the connection is closed already; before the phase ends, the disk has to answer. */
+const LAST_SAVE_MS = stopLimitMs.work - 1_000;
+
 /** Where nobody said better. RFC 6761 §6.3: a name of no other machine. */
 const unnamed = { nameservers: ['localhost'], hostmaster: 'hostmaster.localhost' };
 
-/** @throws Error for a file that cannot be read, or state that is damaged */
+/** @throws Error for a file that cannot be read, or state that is damaged; and with what `signal` aborts */
 export function openZone(options: SourcedZoneOptions): Promise<SourcedZone> {
   const { source } = options.settings;
   return 'from' in source ? fromFeed(options, source) : fromFiles(options, source);
@@ -62,10 +67,10 @@ async function fromFiles(
   options: SourcedZoneOptions,
   { files: sources, pollMs }: { files: readonly ZoneSource[]; pollMs: number },
 ): Promise<SourcedZone> {
-  const { settings, stops, log, count, now } = options;
+  const { settings, stops, signal, log, count, now } = options;
   const files = new FollowedFiles({ apex: settings.apex, sources, pollMs, log, now, count });
   stops.work('zone files', () => files.stop());
-  const loaded = await files.load();
+  const loaded = await files.load(signal);
   const zone = emptyZone(options, loaded.head);
   zone.adopt(loaded.table);
   files.follow(zone);
@@ -80,12 +85,12 @@ async function fromFeed(
   options: SourcedZoneOptions,
   { from, insecure }: { from: string; insecure: boolean },
 ): Promise<SourcedZone> {
-  const { settings, stateDir, stops, log, count, now } = options;
+  const { settings, stateDir, stops, signal, log, count, now } = options;
   if (stateDir === undefined) throw new Error('a feed needs a folder for its last state: --state DIR');
   const zone = emptyZone(options, {});
   const state = new FeedState(join(zonesDir(stateDir), `${zone.apex}.feed`), from);
-  const feed = new Feed({ from, insecure, zone, state, log, now, count });
-  await feed.start();
+  const feed = new Feed({ from, insecure, zone, state, log, now, count, lastSaveMs: LAST_SAVE_MS });
+  await feed.start(signal);
   stops.work('feed', () => feed.stop());
   return {
     ...{ zone, settings, ready: feed.ready },
@@ -102,8 +107,10 @@ function emptyZone({ settings, stateDir, log, now }: SourcedZoneOptions, head: Z
   const serials =
     stateDir === undefined
       ? undefined
-      : new SerialFile(join(zonesDir(stateDir), `${apex}.serial`), (err) =>
-          log.error({ err }, 'DNS serial not kept'),
+      : new SerialFile(
+          join(zonesDir(stateDir), `${apex}.serial`),
+          (err) => log.error({ err }, 'DNS serial not kept'),
+          now,
         );
   return new Zone({
     apex,

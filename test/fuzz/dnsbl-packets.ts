@@ -1,6 +1,6 @@
 /** Seeded queries and the ways in which strangers break them. */
 import { apex, queryPacket } from '../unit/dnsbl-fixtures.ts';
-import { key, requestOf, signedBy, stranger } from '../unit/dnsbl-transfer-fixtures.ts';
+import { key, oddlySigned, requestOf, signedBy, stranger } from '../unit/dnsbl-transfer-fixtures.ts';
 import type { Fuzz } from './random.ts';
 
 const edns = { udpPayloadSize: 1232 };
@@ -31,6 +31,10 @@ export const seeds: Buffer[] = [
   requestOf({ type: 251, serial: 1, udpOctets: 1232 }),
   signedBy(key, requestOf({ type: 6, udpOctets: 1232 }), Date.now()).message,
   signedBy(stranger, requestOf({ type: 6 })).message,
+  // A small question that names much: its key by a pointer, an algorithm as long as names are, and longer.
+  oddlySigned(requestOf({ type: 6, name: `${'a.'.repeat(100)}${apex}` }), 255),
+  oddlySigned(requestOf({ type: 6, name: `${'a.'.repeat(100)}${apex}`, udpOctets: 1232 }), 255),
+  oddlySigned(requestOf({ type: 6 }), 4000),
   opcodeOf(queryPacket(apex, 'SOA'), 4),
   // A chain of pointers in the question, each to the one before.
   Buffer.concat([queryPacket(apex, 'A').subarray(0, 12), ...chain(300), Buffer.from([0, 1, 0, 1])]),

@@ -14,7 +14,7 @@ import { DnsServer, type DnsServerOptions } from '../../dnsbl/server.ts';
 import { addressOf } from '../ask-dns.ts';
 import { needsNativeDns } from '../native-dns.ts';
 import { apex, decoded, queryPacket, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
-import { key } from '../unit/dnsbl-transfer-fixtures.ts';
+import { key, oddlySigned } from '../unit/dnsbl-transfer-fixtures.ts';
 import { mutated } from './dnsbl-packets.ts';
 import { Fuzz } from './random.ts';
 
@@ -63,6 +63,37 @@ for (const [kind, options, skip] of kinds) {
       while (came() < expected) await nextTurn();
     }
     await stillAnswers(at, own);
+  });
+}
+
+for (const [kind, options, skip] of kinds) {
+  test(`signatures that would be answered at length cost ${kind} no other answer`, {
+    skip,
+  }, async (t: TestContext) => {
+    const deaths: string[] = [];
+    const log = pino({}, { write: (line) => void (/failed|died/.test(line) && deaths.push(line)) });
+    const own = serverOf({ ...options, log });
+    const [at] = await own.start();
+    t.after(() => own.stop());
+    const client = createSocket('udp4');
+    t.after(() => client.close());
+    let longest = 0;
+    client.on('message', (message) => {
+      longest = Math.max(longest, message.length);
+    });
+    const came = () => own.counts().get('dns_queries udp')!;
+    const plain = queryPacket(`reef.test.dom.${apex}`, 'A');
+    // They would fill the room of a batch.
+    const burst = [...Array(24).fill(oddlySigned(plain, 4000)), ...Array(24).fill(plain)] as Buffer[];
+    for (let turn = 0; turn < 20; turn++) {
+      const expected = came() + burst.length;
+      for (const packet of burst) client.send(packet, at!.port, at!.host);
+      const endMs = performance.now() + 2000;
+      while (came() < expected && deaths.length === 0 && performance.now() < endMs) await nextTurn();
+    }
+    assert.deepEqual(deaths, []);
+    await stillAnswers(at, own);
+    assert.ok(longest > 0 && longest <= 512, `${longest} octets without EDNS`);
   });
 }
 

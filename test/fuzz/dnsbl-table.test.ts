@@ -4,7 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Listing } from '../../dnsbl/listing.ts';
+import type { ForeignAnswer, Listing } from '../../dnsbl/listing.ts';
+import { addressWords } from '../../dnsbl/name.ts';
+import { v6Text } from '../../dnsbl/table/address-text.ts';
 import { TableBuilder } from '../../dnsbl/table/builder.ts';
 import type { OwnedRecords, Zone, ZoneChange } from '../../dnsbl/zone.ts';
 import { answer, apex, emptyZone, queryPacket, vouched } from '../unit/dnsbl-fixtures.ts';
@@ -51,7 +53,28 @@ function listing(): Listing {
     url: fuzz.pick(urls) + (fuzz.below(4) === 0 ? 'all' : key) + fuzz.pick(['', '#why']),
     ...(list === 'blocked' && { reason: fuzz.pick(reasons) }),
     ...(fuzz.below(3) === 0 && { removed: true }),
+    ...(fuzz.below(5) === 0 && { ...canonical(what), foreign: foreign() }),
   };
+}
+
+/** As the contract of a listing has it: where a text repeats the address, its spelling shows. */
+function canonical(what: { name: string } | { address: string }) {
+  const words = 'address' in what && what.address.includes(':') ? addressWords(what.address) : undefined;
+  return words === undefined ? what : { address: v6Text(words) };
+}
+
+/** What another list's file may say. */
+function foreign(): ForeignAnswer {
+  const address = fuzz.pick(['127.0.0.2', '127.0.3.1', '127.255.0.255', '127.0.0.0']);
+  const text = fuzz.pick([
+    undefined,
+    '',
+    'see $',
+    '$$5 for $ and $',
+    'https://élan.test/?q=$',
+    'a'.repeat(300),
+  ]);
+  return { address, ...(text !== undefined && { text }) };
 }
 
 /** A name that is asked for: a listed one, or near one. */

@@ -253,6 +253,10 @@ test('wrong words are refused with what would be right', () => {
     [[...common, '--config', 'x.jsonc'], /--listen: with --config, everything stands in the file/],
     [['--config', '/nowhere.jsonc'], /there is no such file/],
     [[...common, '--from', 'http://a.test', '--state', join(folder, 's')], /not encrypted: use https/],
+    [
+      [...common, '--zone', 'dom=x', '--hostmaster', 'host_master@a.test'],
+      /--hostmaster host_master@a\.test: write/,
+    ],
     [[...common, '--zone', 'dom=x', '--workers', 'many'], /--workers many: a number from 0 to 64/],
     [['--listen', 'localhost:53', '--apex', apex, '--zone', 'dom=x'], /write ADDRESS:PORT/],
   ];

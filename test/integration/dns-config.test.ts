@@ -141,6 +141,20 @@ const faults: [name: string, zones: unknown[], dns: Record<string, unknown>, say
     { transfer: { allow: [{}] } },
     /names neither a prefix nor a key\. It is who may have the whole zone/,
   ],
+  ...['host_master@b.test', '-a@b.test', 'a@b..test', 'a@..', `${'a'.repeat(63)}@${'b.'.repeat(95)}b`].map(
+    (hostmaster): (typeof faults)[number] => [
+      `the mailbox ${hostmaster.slice(0, 20)}`,
+      [{ apex: 'a.test', files: ['dom=x'], hostmaster }],
+      {},
+      /"dns\.zones\.0\.hostmaster": .* is not a mail address that an SOA record can hold/,
+    ],
+  ),
+  [
+    'an AppView that is none',
+    [{ apex: 'a.test', from: 'http://b.test' }],
+    {},
+    /http:\/\/b\.test is not encrypted/,
+  ],
   [
     'a prefix that is none',
     [{ apex: 'a.test', files: ['dom=x'] }],

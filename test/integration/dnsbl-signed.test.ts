@@ -10,12 +10,12 @@ import { Access } from '../../dnsbl/access/access.ts';
 import { TYPE } from '../../dnsbl/records.ts';
 import { DnsServer, type DnsServerOptions } from '../../dnsbl/server.ts';
 import { FrameReader } from '../../dnsbl/tcp.ts';
-import { TSIG_TYPE } from '../../dnsbl/transfer/tsig.ts';
 import { needsNativeDns } from '../native-dns.ts';
 import { settingsWith } from '../unit/dnsbl-access-fixtures.ts';
 import { apex, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
 import {
   key,
+  oddlySigned,
   rcodeOf,
   recordsOf,
   requestOf,
@@ -64,7 +64,7 @@ async function running(t: TestContext, options: Partial<DnsServerOptions> = {}) 
 const signed = (message: Buffer, by = key) => signedBy(by, message, Date.now());
 const verdict = (answer: Buffer, mac: Buffer) => verdictOn(answer, mac, Date.now());
 const isSigned = (answer: Buffer) =>
-  (decode(answer).additionals ?? []).some(({ type }) => (type as string) === `UNKNOWN_${TSIG_TYPE}`);
+  (decode(answer).additionals ?? []).some(({ type }) => (type as string) === 'TSIG');
 
 const places: [where: string, options: Partial<DnsServerOptions>, skip: string | false][] = [
   ['the thread of the server', {}, false],
@@ -123,6 +123,24 @@ test('a signed answer that does not fit a datagram is cut, and signed', async (t
     assert.equal(recordsOf([whole]).length, 1);
     assert.equal(verdict(whole, mac), 'valid');
   }
+});
+
+test('what long names make too long for a datagram goes without a signature, and TCP has it whole', async (t) => {
+  const name = `${'a.'.repeat(100)}${apex}`;
+  const longKey = { name: `${'k'.repeat(60)}.`.repeat(4).slice(0, -1), secret: key.secret };
+  const { overUdp, overTcp } = await running(t, { transfer: { keys: [longKey], handle: () => undefined } });
+  const isBare = (answer: Buffer, rcode: number) => {
+    assert.ok(answer.length <= 512, `${answer.length} octets`);
+    assert.deepEqual([rcodeOf(answer), answer[2]! & 2, isSigned(answer)], [rcode, 2, false]);
+  };
+  const stranger = oddlySigned(requestOf({ name, type: TYPE.SOA }), 255);
+  isBare(await overUdp(stranger), 9);
+  assert.equal(tsigOf(await overTcp(stranger)).error, 17);
+  const roomy = oddlySigned(requestOf({ name, type: TYPE.SOA, udpOctets: 1232 }), 255);
+  assert.equal(tsigOf(await overUdp(roomy)).error, 17);
+  const { message } = signed(requestOf({ name, type: TYPE.SOA }), longKey);
+  isBare(await overUdp(message), 0);
+  assert.ok(isSigned(await overTcp(message)));
 });
 
 test('an IXFR over UDP gets the SOA alone, whoever asks; an AXFR is refused', async (t) => {

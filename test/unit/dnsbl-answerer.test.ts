@@ -86,6 +86,14 @@ test('NSID is given to whom asks, where it is set', () => {
   assert.deepEqual(optionsOf(answererOf({ nsid: 'harbor-1' }).ask(other)), []);
 });
 
+test('an NSID may have 255 octets', () => {
+  const asking = withOptions(question('reef.test.dom'), [3, Buffer.alloc(0)]);
+  for (const octets of [251, 252, 255]) {
+    const nsid = 'n'.repeat(octets);
+    assert.deepEqual(optionsOf(answererOf({ nsid }).ask(asking)), [[3, nsid]]);
+  }
+});
+
 test('class CHAOS tells version and name where they are set, and refuses all else', () => {
   const { ask } = answererOf({ nsid: 'harbor-1', version: 'Atmosphere' });
   const bare = answererOf();

@@ -1,15 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import fs, { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, mock, test } from 'node:test';
 import { encode } from '@atproto/lex-cbor';
 import { pino } from 'pino';
-import { feedUrl } from '../../dnsbl/feed/connection.ts';
+import { WebSocketServer } from 'ws';
 import { Feed } from '../../dnsbl/feed/feed.ts';
+import { feedUrl } from '../../dnsbl/feed/feed-url.ts';
 import { decodeFeedMessage } from '../../dnsbl/feed/frame.ts';
-import { SerialFile } from '../../dnsbl/feed/serial-file.ts';
 import { FeedState } from '../../dnsbl/feed/state.ts';
+import type { Listing } from '../../dnsbl/listing.ts';
+import { SerialFile } from '../../dnsbl/serial-file.ts';
 import { Fuzz } from '../fuzz/random.ts';
 import { AppView } from './dnsbl-appview.ts';
 import { apex, emptyZone, said, startMs, vouched } from './dnsbl-fixtures.ts';
@@ -22,7 +28,12 @@ const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa';
 /** A feed, its zone, and its log to wait for. */
 function following(
   from: string,
-  { stateDir = mkdtempSync(join(folder, 'state-')), now = () => startMs } = {},
+  {
+    stateDir = mkdtempSync(join(folder, 'state-')),
+    now = () => startMs,
+    state = new FeedState(stateDir, from),
+    lastSaveMs = 4_000,
+  } = {},
 ) {
   const counts: string[] = [];
   const said: string[] = [];
@@ -44,7 +55,8 @@ function following(
       zone,
       log,
       now,
-      state: new FeedState(stateDir, from),
+      state,
+      lastSaveMs,
       firstRetryMs: 20,
       saveEveryMs: 3_600_000,
     },
@@ -277,7 +289,12 @@ test('no octets make the decoder throw, or let a listing through that breaks the
 test('a serial file continues behind what was handed out, and refuses what is none', () => {
   const path = join(folder, 'serial');
   const failures: unknown[] = [];
-  const file = () => new SerialFile(path, (error) => failures.push(error));
+  const file = () =>
+    new SerialFile(
+      path,
+      (error) => failures.push(error),
+      () => startMs,
+    );
   assert.equal(file().last, 0);
   const first = file();
   for (let serial = 1000; serial < 1600; serial++) first.keep(serial);
@@ -285,7 +302,129 @@ test('a serial file continues behind what was handed out, and refuses what is no
   assert.ok(last >= 1599 && last < 1599 + 600, String(last));
   writeFileSync(path, 'what');
   assert.throws(file, /holds no serial/);
-  const lost = new SerialFile(join(folder, 'nowhere', 'serial'), (error) => failures.push(error));
+  const lost = new SerialFile(
+    join(folder, 'nowhere', 'serial'),
+    (error) => failures.push(error),
+    () => startMs,
+  );
   lost.keep(5);
   assert.equal(failures.length, 1);
+});
+
+test('an AppView that closes the connection is in the log like one that breaks it', async () => {
+  const closing = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+  closing.on('connection', (socket) => {
+    socket.send(frameOf({ name: 'UpToDate' }, { op: 1, t: '#info' }), () => socket.close(1001));
+  });
+  await once(closing, 'listening');
+  const { feed, said } = following(`http://127.0.0.1:${(closing.address() as AddressInfo).port}`);
+  const again = once(closing, 'connection').then(() => once(closing, 'connection'));
+  await feed.start();
+  await again;
+  assert.ok(said.some((text) => text.includes('interrupted')));
+  await feed.stop();
+  closing.close();
+});
+
+test('what is saved can be read again: dollars, and texts as long as they may be', async () => {
+  const vouchers = Array.from({ length: 30 }, (_, n) => `did:web:cooperative-${n}.example`);
+  const path = (length: number) => `https://h.test/${'x'.repeat(length)}/reef.test`;
+  const shapes: Partial<Listing>[] = [
+    { vouchers, url: `https://h.test/?q=${'$a'.repeat(7)}&n=reef.test` },
+    { vouchers, list: 'blocked', reason: '$'.repeat(7) },
+    { vouchers: [], url: `https://h.test/${'$'.repeat(3_900)}` },
+    { vouchers: [], url: path(3_900) },
+    { vouchers: [], url: path(4_010) },
+  ];
+  for (const shape of shapes) {
+    const zone = emptyZone();
+    assert.equal(zone.apply(vouched({ name: 'reef.test' }, shape)), 'changed');
+    const stateDir = mkdtempSync(join(folder, 'state-'));
+    await new FeedState(stateDir, 'https://a.test').save(zone, { cursor: 1, currentAtMs: 1 });
+    const loaded = (await new FeedState(stateDir, 'https://a.test').load(apex))!.loaded;
+    const again = emptyZone();
+    again.adopt(loaded.table);
+    const name = `reef.test.${shape.list === 'blocked' ? 'block' : 'dom'}`;
+    assert.equal(said(again, name, 'TXT'), said(zone, name, 'TXT'));
+  }
+});
+
+test('a state that feed.json names is never removed, though the disk fails behind it', async () => {
+  const stateDir = mkdtempSync(join(folder, 'state-'));
+  const state = new FeedState(stateDir, 'https://a.test');
+  const zone = emptyZone();
+  zone.apply(vouched({ name: 'reef.test' }));
+  const handle = await open(stateDir, 'r');
+  const proto = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const sync = proto.sync;
+  let fails = true;
+  const failing = mock.method(proto, 'sync', async function (this: FileHandle) {
+    const isCommitted = readdirSync(stateDir).includes('feed.json');
+    if (fails && isCommitted && (await this.stat()).isDirectory()) throw new Error('EIO');
+    return sync.call(this);
+  });
+  const point = { cursor: 1, currentAtMs: 1 };
+  const load = () => new FeedState(stateDir, 'https://a.test').load(apex);
+  await assert.rejects(state.save(zone, point), /EIO/);
+  assert.equal((await load())?.loaded.entries, 1);
+  // Once more, of the same zone: nothing of the state in force is written anew.
+  await assert.rejects(state.save(zone, point), /EIO/);
+  assert.equal((await load())?.loaded.entries, 1);
+  fails = false;
+  zone.apply(vouched({ name: 'orchard.test' }));
+  await state.save(zone, { ...point, cursor: 2 });
+  failing.mock.restore();
+  assert.equal((await load())?.loaded.entries, 2);
+  assert.equal(readdirSync(stateDir).length, 2);
+});
+
+test('a last save that takes too long is given up', { timeout: 5_000 }, async () => {
+  const appview = new AppView();
+  appview.list('reef.test');
+  const from = await appview.start();
+  class Slow extends FeedState {
+    override save(_zone: unknown, _point: unknown, signal?: AbortSignal): Promise<void> {
+      return new Promise((_, reject) => {
+        signal?.addEventListener('abort', () => reject(signal.reason as Error));
+      });
+    }
+  }
+  const state = new Slow(mkdtempSync(join(folder, 'state-')), from);
+  const { feed, counts } = following(from, { state, lastSaveMs: 10 });
+  await feed.start();
+  await feed.ready;
+  await feed.stop();
+  assert.ok(counts.includes('dns_feed_not_saved'));
+  await appview.stop();
+});
+
+test('a serial file on a failing disk is tried again after half a minute, and told of as often', () => {
+  const path = join(folder, 'failing');
+  let now = startMs;
+  let failures = 0;
+  const onFailure = () => {
+    failures += 1;
+  };
+  const file = new SerialFile(join(path, 'serial'), onFailure, () => now);
+  for (let serial = 1000; serial < 2000; serial++) file.keep(serial);
+  assert.equal(failures, 1);
+  now += 30_000;
+  file.keep(2000);
+  assert.equal(failures, 2);
+  mkdirSync(path);
+  now += 30_000;
+  const folders: boolean[] = [];
+  const fsync = fs.fsyncSync;
+  const watched = mock.method(fs, 'fsyncSync', (fd: number) => {
+    folders.push(fs.fstatSync(fd).isDirectory());
+    fsync(fd);
+  });
+  syncBuiltinESMExports();
+  file.keep(2001);
+  watched.mock.restore();
+  syncBuiltinESMExports();
+  assert.equal(folders.at(-1), true);
+  assert.equal(failures, 2);
+  assert.ok(new SerialFile(join(path, 'serial'), onFailure, () => now).last >= 2001);
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -222,6 +223,97 @@ function contents(zone: Zone): string[] {
   return records.sort();
 }
 
+test('names and addresses read by a thread each are the same zone as in one', async () => {
+  const entry = (key: string, code: string, text: string) => `${key} :127.0.${code}:${text}`;
+  const plc = (letter: string) =>
+    `did=${did(letter)} vouched-by=did:web:harbor.test url=https://harbor.test/$`;
+  const names = source(
+    'dom=FILE',
+    '$TTL 600',
+    entry('.reef.test', '3.2', plc('a')),
+    entry('deep.bay.test', '4.1', 'did=did:web:bay.test url=https://harbor.test/all'),
+    'foreign.test another list says so of $',
+  );
+  const addresses = source(
+    'ip=ip4set:FILE',
+    '$TTL 60',
+    entry('192.0.2.1', '3.2', plc('b')),
+    entry('192.0.2.2', '2.1', 'did=did:web:bay.test url=https://meadow.test/$'),
+    '192.0.2.3 another list says so of $',
+    '192.0.2.4',
+    '192.0.2.1 :127.0.4.3:the later line',
+    '192.0.2.0/99',
+  );
+  const others = [
+    source('ip=ip6trie:FILE', entry('2001:db8::1', '3.1', plc('c')), entry('2001:db8::2', '3.1', 'of $')),
+    source('block=ip4set:FILE', '198.51.100.7 reason=spam of $'),
+    source('block=dnset:FILE', entry('bad.test', '0.2', `reason=spam ${plc('d')}`)),
+    source('_vouch=FILE', '.reef.test :2:transaction'),
+  ];
+  const sources = [addresses, names, ...others];
+  const [one, two] = [
+    await loadZone({ apex, sources }),
+    await loadZone({ apex, sources }, { minHalfOctets: 1 }),
+  ];
+  const zones = [one, two].map(({ table }) => {
+    const zone = emptyZone();
+    zone.adopt(table);
+    return zone;
+  });
+  assert.deepEqual(contents(zones[1]!), contents(zones[0]!));
+  const facts = ({ table, ...rest }: typeof one) => rest;
+  assert.deepEqual(facts(two), facts(one));
+  assert.deepEqual([two.head.ttl, two.entries, two.repeated, two.notTakenCount], [60, 11, 1, 1]);
+  for (const zone of zones) {
+    assert.equal(zone.apply(vouched({ address: '192.0.2.4' }, { removed: true })), 'changed');
+    assert.equal(zone.apply(vouched({ address: '192.0.2.5' })), 'changed');
+    assert.equal(zone.apply(vouched({ name: 'new.bay.test' })), 'changed');
+  }
+  assert.deepEqual(contents(zones[1]!), contents(zones[0]!));
+});
+
+test('when one of two threads cannot read its files, the load rejects', async () => {
+  const sources = [source('dom=FILE', 'reef.test'), source('ip=ip4set:FILE', '$DATASET no')];
+  await assert.rejects(loadZone({ apex, sources }, { minHalfOctets: 1 }), /DATASET/);
+});
+
+test('many lines, taken a few dozen at a time, are the zone that they make one by one', () => {
+  const fuzz = new Fuzz('dnsbl-files: many lines');
+  const tops = ['test', 'b.test', 'a.b.test', 'example', 'mail.example'];
+  const one = emptyZone();
+  const lines = { dom: [] as string[], ip: [] as string[] };
+  const covering = new Set<string>();
+  let repeated = 0;
+  for (let index = 0; index < 3000; index++) {
+    const isName = fuzz.below(2) === 0;
+    const key = isName
+      ? `${fuzz.pick(['', 'x.', 'x.y.'])}n${fuzz.below(400)}.${fuzz.pick(tops)}`
+      : `192.${fuzz.below(3)}.${fuzz.below(40)}.${1 + fuzz.below(9)}`;
+    const digits = Array.from({ length: 24 }, () => fuzz.pick([...'abcdefghijklmnopqrstuvwxyz234567'])).join(
+      '',
+    );
+    const [kind, trust] = [fuzz.pick([2, 3, 4] as const), fuzz.pick([0, 1, 2, 3] as const)];
+    // The same for all lines of a name: one that no longer covers what it did is not taken.
+    const coverSubdomains = isName && key.length % 4 === 0;
+    const rest = { kind, trust, coverSubdomains, did: `did:plc:${digits}`, mailTypes: [], vouchers: [] };
+    const url = fuzz.pick([`https://harbor.test/${key}`, 'https://meadow.test/all']);
+    const before = one.size;
+    // A name that covers its subdomains stays as it is when a line does not: that is told, and another test's.
+    if (coverSubdomains) covering.add(key);
+    else if (covering.has(key)) continue;
+    assert.equal(one.apply(vouched(isName ? { name: key } : { address: key }, { ...rest, url })), 'changed');
+    repeated += Number(one.size === before);
+    const text = `did=${rest.did} url=${url.replace(key, '$')}`;
+    const line = `${coverSubdomains ? '.' : ''}${key} :127.0.${kind}.${trust}:${text}`;
+    lines[isName ? 'dom' : 'ip'].push(line, ...(fuzz.below(50) === 0 ? ['# between'] : []));
+  }
+  const all = loaded(source('dom=FILE', ...lines.dom), source('ip=FILE', ...lines.ip));
+  assert.deepEqual([all.notTaken, all.repeated, all.entries], [[], repeated, one.size]);
+  assert.deepEqual(contents(all.zone), contents(one));
+  for (const prefix of ['192', '0.192', '7.1.192', '39.2.192', '40.2.192'])
+    assert.equal(said(all.zone, `${prefix}.ip`), said(one, `${prefix}.ip`), prefix);
+});
+
 async function reread(zone: Zone) {
   const into = mkdtempSync(join(folder, 'export-'));
   const made = await exportZone(zone, { folder: into, formats: ['rbldnsd', 'bind'] });
@@ -321,4 +413,18 @@ test('a zone is loaded in a thread, and a file that is damaged there rejects', a
   zone.adopt((await loadZone({ apex, sources: [good] })).table);
   assert.equal(said(zone, 'reef.test.dom'), '127.0.0.2');
   await assert.rejects(loadZone({ apex, sources: [{ ...good, file: '/nowhere/zone' }] }), /ENOENT/);
+});
+
+test('what an export that was killed left behind is gone after the next', async () => {
+  const target = mkdtempSync(join(folder, 'killed-'));
+  const module = new URL('../../dnsbl/files/atomic-file.ts', import.meta.url).href;
+  const code = `
+    const { AtomicFile } = await import(${JSON.stringify(module)});
+    await AtomicFile.open(${JSON.stringify(target)}, '${apex}.zone');
+    process.kill(process.pid, 'SIGKILL');`;
+  const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', code]);
+  assert.equal(signal, 'SIGKILL');
+  assert.equal(readdirSync(target).length, 1);
+  await exportZone(zoneOf(vouched({ name: 'reef.test' })), { folder: target, formats: ['bind'] });
+  assert.deepEqual(readdirSync(target), [`${apex}.zone`]);
 });

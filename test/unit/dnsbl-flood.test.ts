@@ -7,7 +7,6 @@ import { type DecodedPacket, decode } from 'dns-packet';
 import { pino } from 'pino';
 import { Access } from '../../dnsbl/access/access.ts';
 import { CookieSecrets } from '../../dnsbl/access/cookie-secrets.ts';
-import { defaultAccess } from '../../dnsbl/access/settings.ts';
 import { hashOfKey } from '../../dnsbl/access/subscriber-keys.ts';
 import { Answerer } from '../../dnsbl/answer.ts';
 import { QueryLog } from '../../dnsbl/query-log.ts';
@@ -56,6 +55,27 @@ test('a reflected flood of one name sends its victim less than it cost, and no r
   }
   assert.equal(sums.limited, 0);
   assert.ok(sums.sent < sums.asked, `${sums.sent} octets for ${sums.asked}`);
+});
+
+test('a reflected flood of many listed names brings its victim no more answers a second than perClient', () => {
+  const names = Array.from({ length: 1000 }, (_, index) => `n${index}.test`);
+  const many = zoneOf(...names.map((name) => vouched({ name })));
+  const world = accessWorld({ settings: settingsWith({ limit: { perClient: 500 } }) });
+  const { gate, cookies, keys } = world.thread;
+  const answerer = new Answerer({ zones: [many.share()], counters, gate, cookies, keys });
+  const levers = names.map((name) => queryPacket(`${name}.dom.${apex}`, 'TXT'));
+  let [next, whole] = [0, 0];
+  for (let ms = 0; ms < 3000; ms++) {
+    world.pass(1);
+    for (let n = 0; n < 10; n++) {
+      const lever = levers[next++ % levers.length]!;
+      const answer = ask(answerer, lever, victim);
+      if (answerer.outcome === OUTCOME.noerror && answer.length > 0) whole += 1;
+      else assert.ok(answer.length <= lever.length);
+    }
+  }
+  // Three seconds, and the burst before them.
+  assert.ok(whole >= 1500 && whole <= 2001, `${whole} answers`);
 });
 
 test('a real client under a flood in its name comes through by TCP', () => {
@@ -172,7 +192,8 @@ for (const workers of [0, 1]) {
   test(`a server with ${workers} workers limits, takes new settings, counts and logs`, async (t) => {
     const lines: string[] = [];
     const log = pino({ base: null, timestamp: false }, { write: (line) => void lines.push(line) });
-    const access = new Access({ settings: defaultAccess });
+    // Nothing is limited, and so nothing dropped, until the settings below are taken.
+    const access = new Access({ settings: settingsWith({ limit: { mode: 'off' } }) });
     const queryLog = new QueryLog({
       settings: { every: 1, client: { ipv4: 8, ipv6: 32 } },
       log,

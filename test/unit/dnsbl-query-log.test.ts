@@ -2,21 +2,24 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Clock } from '../../dnsbl/access/clock.ts';
 import { QueryReader } from '../../dnsbl/query.ts';
-import { type Answered, defaultQueryLog, QueryLog, ThreadQueryLog } from '../../dnsbl/query-log.ts';
+import { type Answered, QueryLog, type QueryLogSettings, ThreadQueryLog } from '../../dnsbl/query-log.ts';
 import { OUTCOME } from '../../dnsbl/seams.ts';
 import { clientAt } from './dnsbl-access-fixtures.ts';
 import { apex, queryPacket, startMs } from './dnsbl-fixtures.ts';
 
 type Line = { level: string; text: string; [field: string]: unknown };
 
-function world(every: number) {
+/** Nothing is logged until a test says so. */
+const quiet: QueryLogSettings = { every: 0, client: { ipv4: 24, ipv6: 56 } };
+
+function world(every: number, apexes = [apex]) {
   const lines: Line[] = [];
   const note = (level: string) => (fields: object, text: string) =>
     void lines.push({ level, text, ...fields });
   const log = { info: note('info'), warn: note('warn') } as unknown as ConstructorParameters<
     typeof QueryLog
   >[0]['log'];
-  const owner = new QueryLog({ settings: { ...defaultQueryLog, every }, log, apexes: [apex] });
+  const owner = new QueryLog({ settings: { ...quiet, every }, log, apexes });
   let nowMs = startMs;
   const clock = new Clock(() => nowMs);
   const counted = { written: 0, lost: 0 };
@@ -86,7 +89,7 @@ test('one of n in the mean, and none at 0; another n counts at once', () => {
   };
   see();
   assert.equal(lines.length, 0);
-  owner.replace({ ...defaultQueryLog, every: 50 });
+  owner.replace({ ...quiet, every: 50 });
   see();
   assert.ok(lines.length > 300 && lines.length < 500, `${lines.length} of 20,000`);
 });
@@ -112,6 +115,37 @@ test('the key of a subscriber is in no line', () => {
     lines.map(({ name }) => name),
     [`reef.test.dom.*.${apex}.`, `averylonglabelthatisnokey.test.dom.${apex}.`],
   );
+});
+
+test('what was answered before a zone was chosen shows no key either', () => {
+  const { owner, thread, lines } = world(1);
+  const key = 'k3ysofharbor-2026';
+  const names = [
+    `reef.test.dom.${key}.${apex}`,
+    `reef.test.dom.${key}.${apex.replace('r', 'rr')}`,
+    `averylonglabelthatisnokey.test.dom.${apex}`,
+  ];
+  for (const name of names)
+    thread.see(answered(name, { outcome: OUTCOME.refused, zone: -1 }), reader, 'udp', 50);
+  owner.drain();
+  assert.deepEqual(
+    lines.map(({ name }) => name),
+    [
+      `reef.test.dom.*.${apex}.`,
+      `reef.test.dom.*.${apex.replace('r', 'rr')}.`,
+      `averylonglabelthatisnokey.test.dom.${apex}.`,
+    ],
+  );
+});
+
+test('of two zones, one inside the other, the key of either is in no line', () => {
+  const inner = `inner.${apex}`;
+  const { owner, thread, lines } = world(1, [apex, inner]);
+  const key = 'k3ysofharbor-2026';
+  for (const zone of [-1, 0, 1])
+    thread.see(answered(`reef.test.dom.${key}.${inner}`, { zone }), reader, 'udp', 50);
+  owner.drain();
+  for (const { name } of lines) assert.equal(name, `reef.test.dom.*.${inner}.`);
 });
 
 test('octets that are no letters stand there by number', () => {

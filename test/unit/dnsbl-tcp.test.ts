@@ -4,14 +4,18 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { pino } from 'pino';
+import { Access } from '../../dnsbl/access/access.ts';
+import { defaultServerLimits } from '../../dnsbl/limits.ts';
 import type { Client } from '../../dnsbl/seams.ts';
 import { DnsServer, type DnsServerOptions } from '../../dnsbl/server.ts';
-import { FrameReader } from '../../dnsbl/tcp.ts';
+import { FrameReader, TcpEndpoint } from '../../dnsbl/tcp.ts';
 import { isForTransfer } from '../../dnsbl/transfer-seam.ts';
 import { addressOf } from '../ask-dns.ts';
 import { mutated } from '../fuzz/dnsbl-packets.ts';
 import { Fuzz } from '../fuzz/random.ts';
+import { settingsWith } from './dnsbl-access-fixtures.ts';
 import { apex, decoded, queryPacket, vouched, zoneOf } from './dnsbl-fixtures.ts';
+import { repeater } from './dnsbl-udp-fixtures.ts';
 
 const name = `reef.test.dom.${apex}`;
 const query = queryPacket(name, 'A');
@@ -96,6 +100,29 @@ test("what the transfer does not want is the zone's to answer", async (t) => {
   assert.equal(decoded(message!).rcode, 'REFUSED');
 });
 
+test('whom the rules drop or refuse gets no transfer', async (t) => {
+  const handled: Buffer[] = [];
+  const transfer = {
+    async *handle(message: Buffer) {
+      handled.push(message);
+      yield Buffer.from('the zone');
+    },
+  };
+  const ask = async (action: 'drop' | 'refuse') => {
+    const access = new Access({ settings: settingsWith({ rules: { [action]: ['127.0.0.0/8'] } }) });
+    const { host, port, server } = await running(t, { transfer, access });
+    const client = connect(port, host);
+    client.end(framed(axfr));
+    const messages = await messagesOf(client);
+    const denied = server.metrics().find(({ name }) => name === 'atmos_dns_access_denied_total')!;
+    const counted = denied.samples.find(({ labels }) => labels.reason === `rule_${action}`)!.value;
+    return { answers: messages.map((message) => decoded(message).rcode), counted };
+  };
+  assert.deepEqual(await ask('drop'), { answers: [], counted: 1 });
+  assert.deepEqual(await ask('refuse'), { answers: ['REFUSED'], counted: 1 });
+  assert.deepEqual(handled, []);
+});
+
 test('a transfer that fails cuts its connection, and the server goes on', async (t) => {
   const { host, port, count } = await running(t, {
     transfer: {
@@ -137,6 +164,40 @@ test('a transfer to a client that does not read is not made ahead of it, and end
   await over.promise;
   // What two kernels buffer, and no more.
   assert.ok(made < 500, `${made} messages made`);
+});
+
+test('a whole query starts the idle time anew', async (t) => {
+  let nowMs = 1_000_000;
+  const limits = { ...defaultServerLimits, tcpIdleMs: 50 };
+  const counters = { add: () => undefined };
+  const endpoint = new TcpEndpoint({ responder: repeater, counters, limits, now: () => nowMs });
+  const port = await endpoint.listen({ host: '127.0.0.1', port: 0 });
+  t.after(() => endpoint.close());
+  const opened = async () => {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    const cut = new Promise((resolve) => socket.on('error', () => undefined).once('close', resolve));
+    const ask = async () => {
+      socket.write(framed(query));
+      const [octets] = await Promise.race([once(socket, 'data'), cut.then(() => ['cut'])]);
+      return octets === 'cut' ? 'cut' : 'answer';
+    };
+    return { socket, cut, ask };
+  };
+  const asking = await opened();
+  assert.equal(await asking.ask(), 'answer');
+  for (let turn = 0; turn < 3; turn++) {
+    const silent = await opened();
+    // Whoever is accepted is in front of what is asked behind it.
+    assert.equal(await (await opened()).ask(), 'answer');
+    nowMs += 40;
+    assert.equal(await asking.ask(), 'answer', 'younger than the silent one');
+    nowMs += 40;
+    await silent.cut;
+  }
+  assert.equal(await asking.ask(), 'answer', 'idle for 40 ms of 50');
+  nowMs += 51;
+  await asking.cut;
 });
 
 test('when all places are taken the one that was idle longest gives way', async (t) => {

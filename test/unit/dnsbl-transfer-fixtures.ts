@@ -68,6 +68,31 @@ export function signedBy(with_: TsigKey, message: Buffer, nowMs = startMs): Sign
   return { message: signer.sign(message), mac: signer.mac! };
 }
 
+/**
+ * With a TSIG of a key that nobody has, which is small and would be answered at length.
+ *
+ * @param algorithmOctets of the name of its algorithm, with the root; at most what a datagram holds
+ * @param owner default: a pointer to the name in the question
+ */
+export function oddlySigned(
+  message: Buffer,
+  algorithmOctets: number,
+  owner: Buffer = Buffer.from([0xc0, 12]),
+): Buffer {
+  const algorithm: Buffer[] = [];
+  for (let left = algorithmOctets - 1; left > 0; ) {
+    // No octet is left over: a label has two at least.
+    const octets = left <= 64 ? left : left === 65 ? 63 : 64;
+    algorithm.push(Buffer.concat([Buffer.from([octets - 1]), Buffer.alloc(octets - 1, 'a')]));
+    left -= octets;
+  }
+  const data = Buffer.concat([...algorithm, Buffer.alloc(1 + 16)]);
+  const fixed = Buffer.from([0, TYPE.TSIG, 0, 255, 0, 0, 0, 0, data.length >> 8, data.length & 0xff]);
+  const signed = Buffer.concat([message, owner, fixed, data]);
+  signed.writeUInt16BE(signed.readUInt16BE(10) + 1, 10);
+  return signed;
+}
+
 export function tsigOf(message: Buffer): Tsig {
   const tsig = readTsig(message, recordsOfAny(message));
   if (typeof tsig === 'string') throw new Error(`the TSIG is ${tsig}`);

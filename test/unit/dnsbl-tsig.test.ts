@@ -7,6 +7,7 @@ import { startMs } from './dnsbl-fixtures.ts';
 import {
   key,
   keyring,
+  oddlySigned,
   rcodeOf,
   requestOf,
   signedBy,
@@ -44,6 +45,14 @@ test('the letters of the name of a key do not matter', () => {
   const upper = Buffer.from(signed);
   upper.write('HARBOR', tsig.at + 1, 'latin1');
   assert.equal(read(upper).kind, 'request');
+});
+
+test('an algorithm has a name of 255 octets at most', () => {
+  const reasonOf = (octets: number) => {
+    const reading = read(oddlySigned(request, octets));
+    return reading.kind === 'rejected' && reading.reason;
+  };
+  assert.deepEqual([255, 256, 4000].map(reasonOf), ['badkey', 'formerr', 'formerr']);
 });
 
 test('a message whose id a forwarder changed is proved over its original one', () => {

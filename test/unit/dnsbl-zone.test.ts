@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MAX_REMEMBERED_CHANGES } from '../../dnsbl/limits.ts';
 import { TableBuilder } from '../../dnsbl/table/builder.ts';
-import { isSwapped, type ZoneShare } from '../../dnsbl/table/share.ts';
+import { HEADER, type ZoneShare } from '../../dnsbl/table/share.ts';
 import { STATE } from '../../dnsbl/table/state.ts';
 import { ZoneMoved } from '../../dnsbl/zone.ts';
 import { apex, ask, emptyZone, said, startMs, vouched, zoneOf } from './dnsbl-fixtures.ts';
@@ -338,12 +338,25 @@ test('a zone grows as it must, and tells of each new table', () => {
   for (let index = 0; index < 5_000; index++)
     zone.apply(vouched({ name: `m${index}.shop${index % 700}.test` }));
   assert.ok(shares.length >= 2 && shares.length < 12, `${shares.length} tables`);
-  assert.deepEqual([isSwapped(old), isSwapped(shares.at(-1)!)], [true, false]);
+  const newest = Atomics.load(new Int32Array(old.header), HEADER.generation);
+  assert.deepEqual([old.generation < newest, shares.at(-1)!.generation], [true, newest]);
   for (const index of [0, 1, 2_500, 4_999]) {
     assert.equal(said(zone, `m${index}.shop${index % 700}.test.dom`), '127.0.3.1');
   }
   assert.equal(said(zone, 'shop699.test.dom'), 'NODATA');
   assert.equal(zone.size, 5_000);
+});
+
+test('whoever takes a new table learns how large the one before it was', () => {
+  const zone = zoneOf(vouched({ name: 'a.test' }), vouched({ name: 'b.test' }));
+  const letGoSize = () => new Int32Array(zone.share().header)[HEADER.letGoSize];
+  zone.replace([vouched({ name: 'c.test' })]);
+  assert.equal(letGoSize(), 2);
+  zone.apply(vouched({ name: 'd.test' }));
+  zone.apply(vouched({ name: 'e.test' }));
+  assert.equal(letGoSize(), 2, 'changes in place let nothing go');
+  zone.replace([]);
+  assert.equal(letGoSize(), 3);
 });
 
 test('names and addresses that come and go do not make the zone larger', () => {
@@ -415,4 +428,21 @@ test('an iteration is lost when more changes than may be remembered', () => {
   change(MAX_REMEMBERED_CHANGES);
   assert.throws(() => listings.next(), ZoneMoved);
   assert.equal([...zone.listings()].length, zone.size);
+});
+
+test('of a foreign entry, an empty explanation and none are two answers', () => {
+  const zone = zoneOf(vouched({ name: 'reef.test' }, { foreign: { address: '127.0.0.5' } }));
+  assert.equal(said(zone, 'reef.test.dom', 'TXT'), 'NODATA');
+  const empty = vouched({ name: 'reef.test' }, { foreign: { address: '127.0.0.5', text: '' } });
+  assert.equal(zone.apply(empty), 'changed');
+  assert.equal(said(zone, 'reef.test.dom', 'TXT'), '');
+  assert.equal(zone.apply(empty), 'unchanged');
+});
+
+test('of a foreign entry, another code alone is a change', () => {
+  const says = (address: string) => vouched({ name: 'reef.test' }, { foreign: { address, text: 'of $' } });
+  const zone = zoneOf(says('127.0.0.5'));
+  assert.equal(zone.apply(says('127.0.0.6')), 'changed');
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.0.6');
+  assert.equal(zone.apply(says('127.0.0.6')), 'unchanged');
 });

@@ -3,10 +3,11 @@
  *
  *   paced PORT QUERIES      QUERIES: lines of "NAME TYPE RCODE"; TYPE A or TXT, RCODE 0 or 3
  *
- * Orders on standard input: "SECONDS RATE". A report for each, one line of JSON. An answer's time begins when
- * its question was due, not when it was sent, so a server that stands still is charged for all that was due
- * meanwhile. What has no answer 2 s after the last question is lost. Runs in real time where it may, so that
- * it is not itself what is late; how late it was at most is in the report. Loopback only.
+ * Orders on standard input: "SECONDS RATE". A report for each, one line of JSON. Questions leave when they are
+ * due, whether or not others are answered, so a server that stands still is charged for all that came meanwhile.
+ * An answer's time is from there to the kernel's stamp of its arrival: that this program was itself late, with
+ * a question or in looking, is not the server's; how late it was at most is in the report. It runs in real time
+ * where it may. What has no answer 2 s after the last question is lost. Loopback only.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,14 +26,17 @@ static const double patience = 2.0;
 
 struct query { unsigned char wire[QUERY_OCTETS]; short length; unsigned char rcode; };
 static struct query queries[MAX_QUERIES];
-static double due_at[IDS];
+static double sent_at[IDS];
 static int asked[IDS];
 static float ms[MAX_ANSWERS];
 
+static double seconds_of(struct timespec t) { return (double)t.tv_sec + (double)t.tv_nsec * 1e-9; }
+
+/* The clock of the kernel's stamps. */
 static double now(void) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return seconds_of(t);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -72,13 +76,26 @@ static int read_queries(const char *path) {
   return count;
 }
 
+static double stamp_of(struct msghdr *message) {
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+    struct timespec t;
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS) continue;
+    memcpy(&t, CMSG_DATA(c), sizeof t);
+    return seconds_of(t);
+  }
+  return now();
+}
+
 /* Takes what has come. */
 static void take(int fd, int *answered, int *wrong) {
   unsigned char answer[ANSWER_OCTETS];
+  char control[64];
   for (;;) {
-    ssize_t n = recv(fd, answer, sizeof answer, MSG_DONTWAIT);
+    struct iovec room = {answer, sizeof answer};
+    struct msghdr message = {.msg_iov = &room, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
     if (n < 12) {
-      if (n < 0 && errno != EAGAIN && errno != ECONNREFUSED) perror("recv");
+      if (n < 0 && errno != EAGAIN && errno != ECONNREFUSED) perror("recvmsg");
       return;
     }
     int id = answer[0] << 8 | answer[1];
@@ -86,7 +103,7 @@ static void take(int fd, int *answered, int *wrong) {
     const struct query *q = &queries[asked[id]];
     int has_answer = answer[7] != 0;
     if ((answer[3] & 15) != q->rcode || has_answer != (q->rcode == 0)) (*wrong)++;
-    if (*answered < MAX_ANSWERS) ms[*answered] = (float)((now() - due_at[id]) * 1000);
+    if (*answered < MAX_ANSWERS) ms[*answered] = (float)((stamp_of(&message) - sent_at[id]) * 1000);
     (*answered)++;
     asked[id] = -1;
   }
@@ -106,8 +123,8 @@ static void run(int fd, int count, double seconds, double rate) {
       q->wire[0] = (unsigned char)(id >> 8);
       q->wire[1] = (unsigned char)id;
       asked[id] = which;
-      due_at[id] = due;
       if (time - due > latest) latest = time - due;
+      sent_at[id] = now();
       if (send(fd, q->wire, (size_t)q->length, 0) < 0) unsent++;
       sent++;
     } else {
@@ -131,11 +148,12 @@ static void run(int fd, int count, double seconds, double rate) {
 int main(int argc, char **argv) {
   prctl(PR_SET_PDEATHSIG, 9);
   if (argc != 3) return 64;
-  int count = read_queries(argv[2]), fd = socket(AF_INET, SOCK_DGRAM, 0), octets = 8 << 20;
+  int count = read_queries(argv[2]), fd = socket(AF_INET, SOCK_DGRAM, 0), octets = 8 << 20, on = 1;
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(argv[1]))};
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (count == 0 || connect(fd, (struct sockaddr *)&to, sizeof to) < 0) return 1;
   setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof octets);
+  setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
   struct sched_param first = {.sched_priority = 1};
   int real_time = sched_setscheduler(0, SCHED_FIFO, &first) == 0;
   printf("{\"queries\":%d,\"realTime\":%s}\n", count, real_time ? "true" : "false");

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type CProgram, compiled, missingPrograms } from '../compiled.ts';
 import { messageOf, startByLines, stop } from '../relay/children.ts';
 
-/** Times in ms from when a question was due to its answer. */
+/** Times in ms, from a question to the arrival of its answer. */
 export type PacedReport = {
   sent: number;
   answered: number;
@@ -15,7 +15,7 @@ export type PacedReport = {
   p99Ms: number;
   p999Ms: number;
   worstMs: number;
-  /** How late the generator itself was at most: it is part of the times above. */
+  /** How late a question left at most; no part of the times above. */
   latestMs: number;
 };
 

@@ -1,25 +1,33 @@
 /**
  * The last serial of a zone on disk, so that a later run continues behind it.
  *
- * Written is a reservation of the next ones, so a burst of changes costs one write in 256.
+ * Written is a reservation of the next ones, so a burst of changes costs one write in 256. A disk that
+ * fails is left alone for half a minute, for each try stops the zone's thread.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 const RESERVED_AT_ONCE = 256;
 const MAX_SERIAL = 2 ** 32 - 1;
+/** Before the disk is tried again after it failed. */
+const RETRY_MS = 30_000;
 
 export class SerialFile {
   readonly #path: string;
   readonly #onFailure: (error: unknown) => void;
+  readonly #now: () => number;
   #reserved: number;
+  #failedAtMs = -Infinity;
 
   /**
    * @param onFailure told when a serial could not be kept; the zone goes on without
+   * @param now Unix ms
    * @throws Error when what is there is no serial
    */
-  constructor(path: string, onFailure: (error: unknown) => void) {
+  constructor(path: string, onFailure: (error: unknown) => void, now: () => number) {
     this.#path = path;
     this.#onFailure = onFailure;
+    this.#now = now;
     this.#reserved = read(path);
   }
 
@@ -28,17 +36,33 @@ export class SerialFile {
     return this.#reserved;
   }
 
+  /** A clock that was set back must not leave it alone for hours. */
+  get #isLeftAlone(): boolean {
+    return Math.abs(this.#now() - this.#failedAtMs) < RETRY_MS;
+  }
+
   /** A zone is about to hand out this serial. */
   keep(serial: number): void {
-    if (serial <= this.#reserved) return;
+    if (serial <= this.#reserved || this.#isLeftAlone) return;
     const reserved = Math.min(serial + RESERVED_AT_ONCE, MAX_SERIAL);
     try {
-      writeFileSync(`${this.#path}.new`, `${reserved}\n`, { flush: true });
-      renameSync(`${this.#path}.new`, this.#path);
+      write(this.#path, reserved);
       this.#reserved = reserved;
     } catch (error) {
+      this.#failedAtMs = this.#now();
       this.#onFailure(error);
     }
+  }
+}
+
+function write(path: string, serial: number): void {
+  writeFileSync(`${path}.new`, `${serial}\n`, { flush: true });
+  renameSync(`${path}.new`, path);
+  const folder = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
   }
 }
 
