@@ -13,12 +13,15 @@ import type { AppView } from '../appview/appview.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
+import type { Exported } from '../dnsbl/files/export.ts';
+import type { Zone } from '../dnsbl/zone.ts';
 import type { Attested, openFeed } from './attestations.ts';
-import type { Config, Role } from './config.ts';
+import { type Config, type Role, readConfig } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { didDocument } from './cooperative/did-document.ts';
 import { readLabelKey } from './cooperative/label-key.ts';
 import type { PeerBook } from './cooperative/peer-book.ts';
+import type { ListServer } from './dns/list-server.ts';
 import type { Notice } from './enforcement/operator-notices.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
@@ -45,6 +48,7 @@ export class Node {
   readonly #metrics = new Metrics();
   readonly #stops: Stops;
   #starting: Promise<void> | undefined;
+  #dns: ListServer | undefined;
 
   constructor(config: Config, log: Logger) {
     this.#config = config;
@@ -67,6 +71,26 @@ export class Node {
   async stop(): Promise<void> {
     await this.#starting?.catch(() => undefined);
     await this.#stops.run();
+  }
+
+  /**
+   * Reads the configuration again, and takes over what may change in a running node: the list's access, limits,
+   * quotas, keys and query log.
+   *
+   * @throws ConfigError, AccessSettingsError, Error for another apex; everything is as before then
+   */
+  async reload(): Promise<void> {
+    const { dns } = readConfig(this.#config.file);
+    if (!this.#dns || !dns) return;
+    const { zoneOf } = await import('./listings.ts');
+    this.#dns.replace(dns, [zoneOf(dns)]);
+    this.#log.info('DNS access settings read again; what else was changed needs a restart');
+  }
+
+  /** Writes the zone into files. @throws Error where there is no list, or nowhere to */
+  async exportZone(): Promise<Exported[]> {
+    if (!this.#dns) throw new Error('this node serves no list: it has not the role "dns"');
+    return this.#dns.export();
   }
 
   async #start(): Promise<void> {
@@ -113,7 +137,7 @@ export class Node {
         : undefined;
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
-    if (appview && this.#has('dns')) await this.#dns(appview);
+    if (appview && this.#has('dns')) await this.#list(appview, control);
     if (attested) await this.#read(attested, state);
     if (attested && issued) {
       await this.#labeler(state, issued, attested, { identities, resolver, record: mail?.record });
@@ -212,9 +236,11 @@ export class Node {
     this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  async #dns(appview: AppView): Promise<void> {
+  async #list(appview: AppView, control: ControlSocket): Promise<void> {
     const { startDns } = await import('./listings.ts');
-    await startDns(this.#surroundings(), appview);
+    const { server, zone } = await startDns(this.#surroundings(), appview);
+    this.#dns = server;
+    await this.#controlDns(control, zone);
   }
 
   async #feed(o: Parameters<typeof openFeed>[1]): Promise<Attested> {
@@ -230,6 +256,16 @@ export class Node {
   async #repo(o: Parameters<typeof startRepo>[1]): Promise<void> {
     const { startRepo } = await import('./repo.ts');
     startRepo(this.#surroundings(), o);
+  }
+
+  async #controlDns(control: ControlSocket, zone: Zone): Promise<void> {
+    const { dnsControl } = await import('./dns/control.ts');
+    const status = () => [
+      { apex: zone.apex, entries: zone.size, serial: zone.serial, ageSeconds: undefined },
+    ];
+    await control.app.register(
+      dnsControl({ status, export: () => this.exportZone(), reload: () => this.reload() }),
+    );
   }
 
   async #labeler(
@@ -325,7 +361,9 @@ export class Node {
   async #serveMetrics(): Promise<void> {
     const { metrics } = this.#config.listen;
     if (!metrics) return;
-    const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics));
+    const { metricsText } = await import('../dnsbl/metrics.ts');
+    const more = () => metricsText(this.#dns?.metrics() ?? []);
+    const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics, more));
     this.#stops.listener('metrics', () => server.close());
   }
 }

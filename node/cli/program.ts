@@ -8,6 +8,7 @@ import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
 import { addDidCommands } from './did-commands.ts';
 import { addDkimCommands } from './dkim-commands.ts';
+import { addDnsCommands } from './dns-commands.ts';
 import { addKeysCommand } from './keys-commands.ts';
 import { addLexiconCommands } from './lexicon-commands.ts';
 import { addMemberCommands } from './member-commands.ts';
@@ -32,6 +33,7 @@ export async function run(argv: string[]): Promise<number> {
   addKeysCommand(program);
   addDidCommands(program);
   addLexiconCommands(program);
+  addDnsCommands(program);
   try {
     await program.parseAsync(argv);
     return Number(process.exitCode ?? 0);

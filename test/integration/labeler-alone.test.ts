@@ -113,7 +113,7 @@ async function documentKey(): Promise<string> {
 
 test('it listens for the web alone, has no certificate, and asks for no DNS record of its own', async () => {
   const { listen } = readConfig(file);
-  for (const { port } of [listen.submission, listen.submissions, listen.inbound, listen.dns]) {
+  for (const { port } of [listen.submission, listen.submissions, listen.inbound, ...listen.dns]) {
     const socket = connect(port, '127.0.0.1');
     const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
     assert.equal(error.code, 'ECONNREFUSED', String(port));

@@ -46,9 +46,10 @@ export function configurationAt(
       apex: apexOf(cast),
       nameservers: [`ns1.${cast.domain}`],
       hostmaster: `hostmaster@${cast.domain}`,
+      // Two nodes, a PDS and the rest share 600 MB.
+      workers: 0,
     },
     delivery: { port: ports.inbox.smtp, tls: 'required' },
-    // Two nodes, a PDS and the rest share 600 MB.
     signing: { rest: '1s' },
     declaration: { description: 'A cooperative of the sandbox', sendingAddresses: ['127.0.0.1'] },
     labeler: { reverifyInterval: '24h', retryUnverified: '2s' },

@@ -59,7 +59,8 @@ function openWorld(
   for (const did of follow) appview.follow(did, sources[did]);
   t.after(() => appview.stop());
   const commits = new Commits(databases.db);
-  const listed = () => [...appview.listings.all()].map(({ name }) => name as string);
+  const listed = () =>
+    appview.listings.since(0, 1000).flatMap(({ name, removed }) => (removed ? [] : [name as string]));
   return { appview, commits, counted, databases, sources, listed };
 }
 

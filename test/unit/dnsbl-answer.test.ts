@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decode } from 'dns-packet';
-import { answer } from '../../dnsbl/answer.ts';
-import { apex, ask, decoded, emptyZone, queryPacket, vouched, zoneOf } from './dnsbl-fixtures.ts';
+import { answer, apex, ask, decoded, emptyZone, queryPacket, vouched, zoneOf } from './dnsbl-fixtures.ts';
 
 const zone = zoneOf(vouched({ name: 'reef.test' }));
 
