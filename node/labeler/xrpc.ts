@@ -127,14 +127,20 @@ function cursorOf(request: IncomingMessage): number | 'invalid' | undefined {
   return Number.isSafeInteger(cursor) ? cursor : 'invalid';
 }
 
-/** Pings wait behind unread frames, so this also ends a subscriber that is connected but does not read. */
+/**
+ * Pings wait behind unread frames, so this also ends a subscriber that is connected but does not read. Where we were
+ * too busy to look in time, we were too busy to hear its answer: nobody is judged then.
+ */
 function beat(socket: WebSocket, everyMs: number, onDead: () => void): () => void {
   let isAlive = true;
+  let lookedAt = performance.now();
   socket.on('pong', () => {
     isAlive = true;
   });
   const timer = setInterval(() => {
-    if (isAlive) {
+    const sinceMs = performance.now() - lookedAt;
+    lookedAt += sinceMs;
+    if (isAlive || sinceMs > 1.2 * everyMs) {
       isAlive = false;
       socket.ping();
       return;
