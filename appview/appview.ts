@@ -13,12 +13,13 @@ import type { Logger } from 'pino';
 import type { Database } from './database.ts';
 import type { Attestations } from './firehose/attestations.ts';
 import { AttestationFeed } from './firehose/feed.ts';
-import { Following } from './following.ts';
+import { type Followed, Following } from './following.ts';
 import type { AddressRules } from './identity/address.ts';
 import type { Identities } from './identity/did.ts';
-import { type ConsumerStatus, LabelConsumer, type LabelConsumerOptions } from './labels/consumer.ts';
+import { LabelConsumer, type LabelConsumerOptions } from './labels/consumer.ts';
 import { defaultLimits, type LabelLimits } from './labels/limits.ts';
 import type { LabelSource } from './labels/source.ts';
+import type { ConsumerStatus } from './labels/status.ts';
 import { LabelStore } from './labels/store.ts';
 import { VerifyThreads } from './labels/verify-threads.ts';
 import { vouchedBy } from './labels/vouching.ts';
@@ -29,9 +30,6 @@ import { defaultPolicy, type Policy } from './listing/policy.ts';
 import { ZoneSerial } from './listing/zone-serial.ts';
 import { registerListingGet } from './xrpc/listing-get.ts';
 import { registerListingSubscribe } from './xrpc/listing-subscribe.ts';
-
-/** An issuer whose labels we read. Without `source`: its `#atproto_labeler`, over a WebSocket. */
-export type Followed = { did: string; source?: LabelSource };
 
 /** What is known of a followed issuer's stream. */
 export type PeerStatus = ConsumerStatus;
@@ -85,6 +83,7 @@ export class AppView {
     this.#did = options.did;
     this.vouchedBy = vouchedBy(db, now);
     const ledger = new Ledger({ db: options.ledgerDb, now });
+    const { maxStored = defaultLimits.maxStored } = options.labelLimits ?? {};
     this.zoneSerial = new ZoneSerial({ db: options.ledgerDb, log, count });
     this.#feed = new AttestationFeed({
       ...{ db, sources: options.firehose, identities: options.identities },
@@ -94,7 +93,7 @@ export class AppView {
     // The ledger commits first: a first sight may be early by one crash, but never missing.
     this.labels = new LabelStore({
       ...{ db, now, count, witness: (applied) => ledger.observe(applied) },
-      maxPerIssuer: options.labelLimits?.maxStored ?? defaultLimits.maxStored,
+      maxPerIssuer: (src) => (src === options.did ? Number.POSITIVE_INFINITY : maxStored),
     });
     this.listings = new Listings({
       ...{ db, ledger, log, count, now, publicUrl: options.publicUrl },
@@ -103,10 +102,10 @@ export class AppView {
       policy: { ...defaultPolicy, ...options.policy, roots: [options.did, ...options.roots] },
     });
     this.#following = new Following({
-      consumer: (did, source) => this.#consumer({ did, source }, options),
+      consumer: (followed) => this.#consumer(followed, options),
       ...{ labels: this.labels, ledger, log },
     });
-    for (const { did, source } of options.follow) this.follow(did, source);
+    for (const { did, ...more } of options.follow) this.follow(did, more);
   }
 
   get consumers(): readonly LabelConsumer[] {
@@ -114,8 +113,8 @@ export class AppView {
   }
 
   /** Reads the labels of an issuer from now on, from the oldest. One that is followed already stays as it is. */
-  follow(did: string, source?: LabelSource): void {
-    this.#following.follow(did, source);
+  follow(did: string, more: Omit<Followed, 'did'> = {}): void {
+    this.#following.follow({ did, ...more });
   }
 
   /** Resolves when its labels are read no more; those that are stored go in the background. */
@@ -176,15 +175,14 @@ export class AppView {
     registerListingSubscribe(server, this.listings);
   }
 
-  #consumer(
-    { did, source }: { did: string; source: LabelSource | undefined },
-    options: AppViewOptions,
-  ): LabelConsumer {
+  #consumer({ did, source, labelKey }: Followed, options: AppViewOptions): LabelConsumer {
     const { identities, log, count, now, labelAlerts, labelLimits, keyWaitMs } = options;
     const isOurs = did === options.did;
     return new LabelConsumer({
-      ...{ src: did, store: this.labels, identities, log, count, now, verifier: this.#verifier },
-      ...labelAlerts,
+      ...{ src: did, isOurs, store: this.labels, identities, log, count, now, verifier: this.#verifier },
+      // Of our own log the operator need not be told.
+      ...(isOurs ? {} : labelAlerts),
+      ...(labelKey !== undefined && { firstKey: labelKey }),
       source: source ?? labelerOf(did, options),
       limits: isOurs ? unlimited : { ...defaultLimits, ...labelLimits },
       // Whoever changes our own key is us.

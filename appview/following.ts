@@ -13,9 +13,17 @@ import type { LabelSource } from './labels/source.ts';
 import type { LabelStore } from './labels/store.ts';
 import type { Ledger } from './listing/ledger.ts';
 
+/** An issuer whose labels we read. */
+export type Followed = {
+  did: string;
+  /** Default: its `#atproto_labeler`, over a WebSocket. */
+  source?: LabelSource;
+  /** A `did:key`: the one that the operator was shown, trusted where none is yet. Default: the first that we see. */
+  labelKey?: string;
+};
+
 export type FollowingOptions = {
-  /** @param source where the issuer's stream comes from, if not from its `#atproto_labeler` */
-  consumer: (did: string, source: LabelSource | undefined) => LabelConsumer;
+  consumer: (followed: Followed) => LabelConsumer;
   labels: Pick<LabelStore, 'issuers' | 'drop'>;
   ledger: Pick<Ledger, 'forget'>;
   log: Logger;
@@ -50,9 +58,10 @@ export class Following {
   }
 
   /** One that is followed already stays as it is. */
-  follow(did: string, source?: LabelSource): void {
+  follow(followed: Followed): void {
+    const { did } = followed;
     if (this.#consumers.has(did) || this.#state === 'stopped') return;
-    this.#consumers.set(did, this.#options.consumer(did, source));
+    this.#consumers.set(did, this.#options.consumer(followed));
     if (this.#state === 'running') this.#begin(did);
   }
 

@@ -14,7 +14,7 @@ import { cleanSenderOf } from '../appview/labels/vouching.ts';
 import { Signals } from '../appview/listing/signals.ts';
 import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Config } from './config.ts';
-import { type Peer, PeerBook } from './cooperative/peer-book.ts';
+import { isTrusted, PeerBook } from './cooperative/peer-book.ts';
 import { OperatorNotices } from './enforcement/operator-notices.ts';
 import type { Newcomers } from './members/members.ts';
 import { type Finding, findings } from './reputation/findings.ts';
@@ -68,11 +68,6 @@ export function signalsOn(
       return withIndex ?? found(() => []);
     }) ?? []
   );
-}
-
-/** Whose private word we hear, and who hears ours. */
-export function isTrusted({ stance }: Pick<Peer, 'stance'>): boolean {
-  return stance === 'guarantee' || stance === 'endorse';
 }
 
 /** A peer that we guarantee, and that found the sender clean, stands for the first days of warming. */

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppView, type AppViewOptions } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
+import type { Followed } from '../appview/following.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import type { Identities } from '../appview/identity/did.ts';
 import type { LabelSource } from '../appview/labels/source.ts';
@@ -15,7 +16,7 @@ import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Zone } from '../dnsbl/zone.ts';
 import type { Composing } from './composing.ts';
 import type { Config } from './config.ts';
-import type { PeerBook } from './cooperative/peer-book.ts';
+import type { Peer, PeerBook } from './cooperative/peer-book.ts';
 import { isRead, rootsOf } from './cooperative/peers.ts';
 import type { ListServer } from './dns/list-server.ts';
 import type { ZoneSettings } from './dns/settings.ts';
@@ -55,7 +56,7 @@ export async function openAppView(
     : [];
   const appview = new AppView({
     ...{ appviewDb, ledgerDb, did, publicUrl, identities: o.identities, firehose, rules: o.rules },
-    follow: [...own, ...peers.filter(isRead).map(({ did }) => ({ did }))],
+    follow: [...own, ...peers.filter(isRead).map(followed)],
     roots: rootsOf(peers),
     // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
     policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
@@ -65,6 +66,11 @@ export async function openAppView(
   });
   appview.register(await o.xrpc.open());
   return appview;
+}
+
+/** As it declared itself when it was added: nobody was shown another key. */
+function followed({ did, declared }: Peer): Followed {
+  return { did, ...(declared && { labelKey: declared.labelKey }) };
 }
 
 function limitsOf({ peerLimits }: Config): Pick<AppViewOptions, 'labelLimits' | 'keyWaitMs'> {

@@ -4,9 +4,11 @@
  * One method builds one part from what it needs, by name; only what builds a role is handed the surroundings of
  * all. What starts says how it stops: first all listeners close, then the work in flight ends, then the databases
  * close (stopping.ts). Which parts there are is the configuration's `roles`, and what builds a role is loaded where
- * it is wanted: mail.ts, operator/operator.ts, labels.ts, attestations.ts, listings.ts. A relay alone is 18 MB
- * smaller for it.
+ * it is wanted: mail.ts, operator/operator.ts, labels.ts, private-channel.ts, repo.ts, attestations.ts,
+ * listings.ts; peers.ts
+ * is in every node. A relay alone is 18 MB smaller for it.
  */
+import type { Keypair } from '@atproto/crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { AppView } from '../appview/appview.ts';
@@ -19,7 +21,7 @@ import type { Attested, openFeed } from './attestations.ts';
 import { type Config, type Role, readConfig } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { didDocument } from './cooperative/did-document.ts';
-import { readLabelKey } from './cooperative/label-key.ts';
+import { takeUpLabelKey } from './cooperative/label-key.ts';
 import type { PeerBook } from './cooperative/peer-book.ts';
 import type { ListServer } from './dns/list-server.ts';
 import type { Notice } from './enforcement/operator-notices.ts';
@@ -30,9 +32,9 @@ import type { Mail } from './mail.ts';
 import { Metrics } from './metrics.ts';
 import { ControlSocket } from './operator/control.ts';
 import { openPeers, peerBook } from './peers.ts';
+import type { openReputation, Reputation } from './private-channel.ts';
 import type { startRepo } from './repo.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
-import type { openReputation, Reputation } from './signals.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
 import { closeHttp, createHttp } from './web/http.ts';
@@ -132,6 +134,7 @@ export class Node {
             issued,
             appview,
             mail,
+            tell,
             attestations: attested.attestations,
           })
         : undefined;
@@ -300,7 +303,7 @@ export class Node {
   }
 
   async #reputation(o: Parameters<typeof openReputation>[1]): Promise<Reputation> {
-    const { openReputation } = await import('./signals.ts');
+    const { openReputation } = await import('./private-channel.ts');
     return openReputation(this.#surroundings(), o);
   }
 
@@ -318,20 +321,11 @@ export class Node {
   ): Promise<void> {
     const { peersApi } = await import('./cooperative/peers-api.ts');
     await control.app.register(peersApi(peers));
-    control.app.post('/label-key/read', () => this.#readLabelKey(state, issued));
+    const key = { dir: keysDir(this.#config), keys: state.keys, log: this.#log };
+    const useKey = (label: Keypair) => issued?.useKey(label);
+    control.app.post('/label-key/read', () => takeUpLabelKey({ ...key, useKey }));
     await control.start();
     this.#stops.listener('control', () => control.stop());
-  }
-
-  /** A command changed it: from now on it signs, and our did:web names it. */
-  async #readLabelKey({ keys }: Membership, issued: IssuedLabels | undefined): Promise<{ labelKey: string }> {
-    const label = await readLabelKey(keysDir(this.#config));
-    if (label.did() !== keys.label.did()) {
-      keys.label = label;
-      issued?.useKey(label);
-      this.#log.info({ labelKey: label.did() }, 'another label key signs');
-    }
-    return { labelKey: label.did() };
   }
 
   async #inbound(certificate: CertificateWatch): Promise<void> {

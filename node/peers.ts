@@ -56,7 +56,7 @@ export function openPeers(
 /** One release ends both: of the labels' stream and of the private channel. */
 function following(appview: AppView, channels: PrivateChannels | undefined): Following<ReadPeer> {
   return {
-    follow: (did) => appview.follow(did),
+    follow: (did, labelKey) => appview.follow(did, { ...(labelKey !== undefined && { labelKey }) }),
     unfollow: (did) => appview.unfollow(did),
     setRoots: (dids) => appview.setRoots(dids),
     peerStatus: (did) => {

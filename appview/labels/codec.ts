@@ -197,19 +197,21 @@ export function decodeLabel(bytes: Uint8Array): SignedLabel | undefined {
   }
 }
 
-/** @param seq of the last of `labels`; grows from frame to frame, gaps are legal */
-export function encodeLabelsFrame(seq: number, labels: readonly SignedLabel[]): Uint8Array {
-  const signed = labels.map((label) => ({ ...unsigned(label), sig: label.sig }));
-  return Buffer.concat([encode({ op: 1, t: '#labels' }), encode({ seq, labels: signed })]);
-}
-
 /** @returns undefined for bytes that are not one frame of an event stream, or more than maxFrameBytes */
 export function decodeFrame(bytes: Uint8Array): Frame | undefined {
+  const parts = framePartsOf(bytes);
+  return parts && frameOf(parts.header, parts.body);
+}
+
+/** The two maps of a message of an event stream (https://atproto.com/specs/event-stream). @returns as decodeFrame() */
+export function framePartsOf(
+  bytes: Uint8Array,
+): { header: Record<string, unknown>; body: Record<string, unknown> } | undefined {
   if (bytes.length > maxFrameBytes) return undefined;
   try {
     const items = decodeAll(bytes);
     const [header, body] = [items.next().value, items.next().value];
-    return items.next().done && isMap(header) && isMap(body) ? frameOf(header, body) : undefined;
+    return items.next().done && isMap(header) && isMap(body) ? { header, body } : undefined;
   } catch {
     return undefined;
   }

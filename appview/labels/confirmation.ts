@@ -5,10 +5,11 @@
  * not be asked for again yet, the labels wait. The document is read again because of bad signatures once a minute
  * at most. Only a label made before we last read the document is refused at once.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { SignedLabel } from './codec.ts';
 import type { IssuerKey } from './issuer-key.ts';
+import { sleepFor } from './sleep.ts';
+import type { KeyOf } from './store.ts';
 import type { LabelVerifier } from './verify-threads.ts';
 
 /** By how much an issuer's clock may run behind or ahead of ours. */
@@ -27,7 +28,7 @@ export type ConfirmationOptions = {
 };
 
 /** `old`: refused, but made before we read the document: an older key may have signed it. */
-export type Confirmed = { didKey: string; bad: ReadonlySet<SignedLabel>; old: ReadonlySet<SignedLabel> };
+export type Confirmed = { keyOf: KeyOf; bad: ReadonlySet<SignedLabel>; old: ReadonlySet<SignedLabel> };
 
 export class Confirmation {
   readonly #options: ConfirmationOptions;
@@ -40,23 +41,28 @@ export class Confirmation {
   /** @throws while the issuer's document cannot be had, and on `signal` */
   async confirm(labels: readonly SignedLabel[], signal: AbortSignal): Promise<Confirmed> {
     const { key, now } = this.#options;
-    let didKey = await key.current(signal);
-    let bad = await this.#unconfirmed(labels, didKey);
+    const first = await key.current(signal);
+    let bad = await this.#unconfirmed(labels, first);
+    let keyOf: KeyOf = () => first;
     // A clock that was set back must not make a label of now look older than our last reading.
     this.#refreshedAt = Math.min(this.#refreshedAt, now());
     if (this.#mayHaveNewKey(bad)) {
       await this.#untilRefreshIsDue(signal);
-      didKey = await key.fresh(signal);
+      const wasTrusted = key.isTrusted(first);
+      const second = await key.fresh(signal);
       this.#refreshedAt = now();
-      bad = await this.#unconfirmed([...bad], didKey);
+      // On the other side of a rotation what the trusted key signed is good. A waiting key that went vouches for nothing.
+      const again = new Set(second === first || wasTrusted ? bad : labels);
+      keyOf = (label) => (again.has(label) ? second : first);
+      bad = await this.#unconfirmed([...again], second);
     }
-    return { didKey, bad, old: new Set([...bad].filter((label) => this.#isOld(label))) };
+    return { keyOf, bad, old: new Set([...bad].filter((label) => this.#isOld(label))) };
   }
 
   /** Without asking for the document again. @throws as confirm() */
   async check(labels: readonly SignedLabel[], signal: AbortSignal): Promise<Confirmed> {
     const didKey = await this.#options.key.current(signal);
-    return { didKey, bad: await this.#unconfirmed(labels, didKey), old: new Set() };
+    return { keyOf: () => didKey, bad: await this.#unconfirmed(labels, didKey), old: new Set() };
   }
 
   async #unconfirmed(labels: readonly SignedLabel[], didKey: string): Promise<Set<SignedLabel>> {
@@ -93,8 +99,4 @@ export class Confirmation {
   #waitMs(): number {
     return Math.min(this.#refreshedAt + refreshEveryMs - this.#options.now(), refreshEveryMs);
   }
-}
-
-function sleepFor(ms: number, signal: AbortSignal): Promise<unknown> {
-  return pause(ms, undefined, { signal });
 }

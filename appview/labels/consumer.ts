@@ -5,9 +5,9 @@
  * is passed over: while the document cannot be had, or may not be asked for again yet, the stream waits, and so it
  * does where it is faster than its limit. So whatever an issuer does costs the time of its own stream alone. One
  * that misbehaves, or whose stream is behind our cursor, is quarantined: what it said stands, nothing new is read,
- * over restarts too, until a person releases it. The cursor is the store's, and never reset without that.
+ * over restarts too, until a person releases it; then its stream goes on behind the batch that was too much. The
+ * cursor is the store's, and never reset without that. Our own stream is never quarantined.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { isCorruption } from '../database.ts';
 import { type Frame, type LabelsFrame, parseLabel, type SignedLabel } from './codec.ts';
@@ -18,17 +18,23 @@ import { IssuerKey, type KeyChanged, type LabelIdentities } from './issuer-key.t
 import type { QuarantineReason } from './issuers.ts';
 import { defaultLimits, type Fault, type LabelLimits } from './limits.ts';
 import { Reconciliation } from './reconcile.ts';
+import { sleepFor } from './sleep.ts';
 import type { LabelSource } from './source.ts';
-import type { LabelStore, VerifiedFrame } from './store.ts';
+import type { ConsumerState, ConsumerStatus } from './status.ts';
+import type { KeyOf, LabelStore, VerifiedFrame } from './store.ts';
 import { Upkeep } from './upkeep.ts';
 import { type LabelVerifier, VerifyThreads } from './verify-threads.ts';
 
 export type LabelConsumerOptions = {
   /** DID of the issuer. */
   src: string;
+  /** Nothing of ours is quarantined: a log that is behind our cursor came back from a backup, and is read anew. */
+  isOurs?: boolean;
   source: LabelSource;
   store: LabelStore;
   identities: LabelIdentities;
+  /** A `did:key`: the one that the operator was shown; default: the first that we see. */
+  firstKey?: string;
   log: Logger;
   count: (what: string, reason?: string) => void;
   now: () => number;
@@ -50,32 +56,6 @@ export type LabelConsumerOptions = {
   firstRetryMs?: number;
   /** Resolves after so long; rejects on `signal`. Default: a timer. */
   sleep?: (ms: number, signal: AbortSignal) => Promise<unknown>;
-};
-
-export type ConsumerState = 'idle' | 'following' | 'waiting' | 'quarantined' | 'stopped';
-
-/** Times are Unix ms. */
-export type ConsumerStatus = {
-  state: ConsumerState;
-  /** Of the quarantine. */
-  reason?: QuarantineReason;
-  detail?: string;
-  quarantinedAt?: number;
-  /** What ended the last connection, while there is no other. */
-  lastError?: string;
-  /** `seq` of the last frame stored. */
-  cursor?: number;
-  /** For how long the stream has been behind without a pause. */
-  lagMs: number;
-  lastLabelAt?: number;
-  /** Labels held of it, negated and waiting ones included. */
-  held: number;
-  /** Labels and frames refused within the last day. */
-  refusedToday: number;
-  /** A `did:key` that the issuer has now, and whose labels wait. */
-  newKey?: string;
-  newKeyCountsFrom?: number;
-  reconciledAt?: number;
 };
 
 const dayMs = 86_400_000;
@@ -103,10 +83,11 @@ export class LabelConsumer {
   constructor(options: LabelConsumerOptions) {
     this.#options = options;
     const { src, source, store, identities, log, count, now, sleep } = options;
-    const { keyWaitMs = dayMs, onKeyChange = () => undefined } = options;
+    const { keyWaitMs = dayMs, onKeyChange = () => undefined, firstKey } = options;
     this.#conduct = new Conduct(options.limits ?? defaultLimits);
     this.#key = new IssuerKey({
       ...{ src, store, identities, keyWaitMs, log, count, now },
+      ...(firstKey !== undefined && { firstKey }),
       onKeyChange: (...change) => {
         onKeyChange(...change);
         this.#upkeep.soon();
@@ -170,6 +151,7 @@ export class LabelConsumer {
 
   /** Corrupt state of our own is thrown out of here as an unhandled rejection, to stop the process. */
   start(): void {
+    if (this.#options.isOurs) this.release();
     this.#running ??= Promise.all([
       this.#run(),
       this.#upkeep.run(() => this.#reading.signal, this.#ending.signal),
@@ -228,6 +210,7 @@ export class LabelConsumer {
     this.#state = 'following';
     this.#failures += 1;
     try {
+      this.#key.begin();
       await this.#connect(signal);
       this.#lastError = undefined;
     } catch (error) {
@@ -235,7 +218,7 @@ export class LabelConsumer {
     }
     if (signal.aborted) return;
     this.#state = 'waiting';
-    await pause(this.#retryMs(), undefined, { signal }).catch(() => undefined);
+    await sleepFor(this.#retryMs(), signal).catch(() => undefined);
   }
 
   #failed(error: unknown, signal: AbortSignal): void {
@@ -283,8 +266,9 @@ export class LabelConsumer {
     if (frame.kind === 'unknown') count('label_frames_dropped', 'unknown');
     else if (frame.kind === 'broken') {
       count('label_frames_dropped', frame.why);
-      this.#fault(frame.why);
+      this.#quarantineFor(this.#fault(frame.why));
     } else if (frame.kind === 'error' && frame.error === 'FutureCursor') {
+      if (this.#options.isOurs) store.forgetCursor(src);
       this.#quarantineFor('future_cursor', frame.message);
     } else {
       const name = frame.kind === 'info' ? frame.name : frame.error;
@@ -302,26 +286,40 @@ export class LabelConsumer {
   }
 
   async #takeLabels(frames: readonly LabelsFrame[], signal: AbortSignal): Promise<void> {
-    const { count, now } = this.#options;
     await this.#pace(
       frames.reduce((sum, frame) => sum + sizeOf(frame), 0),
       signal,
     );
+    const faults: (Fault | undefined)[] = [];
+    try {
+      await this.#judge(frames, faults, signal);
+    } finally {
+      // After the store: a release goes on behind the batch, and does not meet it again.
+      this.#quarantineFor(faults.find((fault) => fault !== undefined));
+    }
+  }
+
+  /** @param faults gets those that are one too many */
+  async #judge(
+    frames: readonly LabelsFrame[],
+    faults: (Fault | undefined)[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { count, now } = this.#options;
     const own = frames.map(({ seq, labels }) => ({
       seq,
-      labels: labels.flatMap((value) => this.#own(value) ?? []),
+      labels: labels.flatMap((value) => this.#own(value, faults) ?? []),
     }));
     const all = own.flatMap(({ labels }) => labels);
-    const { didKey, bad, old } = await this.#confirmation.confirm(all, signal);
-    for (const label of bad) this.#refuse(!old.has(label) || this.#hasConfirmed);
+    const { keyOf, bad, old } = await this.#confirmation.confirm(all, signal);
+    for (const label of bad) faults.push(this.#refuse(!old.has(label) || this.#hasConfirmed));
     if (all.length > bad.size) {
       this.#hasConfirmed = true;
       this.#lastLabelAt = now();
     }
-    // What a quarantine cut short is read again after the release.
     signal.throwIfAborted();
     const good = own.map(({ seq, labels }) => ({ seq, labels: labels.filter((one) => !bad.has(one)) }));
-    const stored = this.#store(good, didKey);
+    const stored = this.#store(good, keyOf);
     // Only now: a frame that we cannot verify or store must not bring the next connection closer.
     this.#failures = 0;
     this.#lastError = undefined;
@@ -331,45 +329,47 @@ export class LabelConsumer {
   }
 
   /** One commit, but for a frame that is too long for one: its cursor comes with the last part. */
-  #store(frames: VerifiedFrame[], didKey: string): number {
+  #store(frames: VerifiedFrame[], keyOf: KeyOf): number {
     const { src, store } = this.#options;
     const last = frames.at(-1)!;
     const isLong = frames.length === 1 && last.seq > (store.cursor(src) ?? -1);
     let from = 0;
     for (; isLong && last.labels.length - from > labelsAtOnce; from += labelsAtOnce) {
-      store.apply(src, last.labels.slice(from, from + labelsAtOnce), didKey);
+      store.apply(src, last.labels.slice(from, from + labelsAtOnce), keyOf);
     }
-    if (from === 0) return store.receiveAll(src, frames, didKey);
-    return store.receiveAll(src, [{ seq: last.seq, labels: last.labels.slice(from) }], didKey);
+    if (from === 0) return store.receiveAll(src, frames, keyOf);
+    return store.receiveAll(src, [{ seq: last.seq, labels: last.labels.slice(from) }], keyOf);
   }
 
-  #own(value: unknown): SignedLabel | undefined {
+  #own(value: unknown, faults: (Fault | undefined)[]): SignedLabel | undefined {
     const { src, count, now } = this.#options;
     const label = parseLabel(value);
     if (label?.src !== src) {
       count('labels_refused', label ? 'foreign_src' : 'malformed');
-      this.#fault(label ? 'foreign_src' : 'malformed');
+      faults.push(this.#fault(label ? 'foreign_src' : 'malformed'));
       return undefined;
     }
     if (Date.parse(label.cts) > now() + clockDriftMs) {
       count('labels_ahead_of_time');
-      this.#fault('future_cts');
+      faults.push(this.#fault('future_cts'));
     }
     return label;
   }
 
   /** @param isFault false for one that an older key may have signed, before the present one was ever seen */
-  #refuse(isFault: boolean): void {
+  #refuse(isFault: boolean): Fault | undefined {
     const { count, now } = this.#options;
     count('labels_refused', 'bad_signature');
-    if (isFault) this.#fault('bad_signature');
-    else this.#conduct.refused(now());
+    if (isFault) return this.#fault('bad_signature');
+    this.#conduct.refused(now());
+    return undefined;
   }
 
-  #fault(kind: Fault): void {
+  /** @returns it when it is one too many */
+  #fault(kind: Fault): Fault | undefined {
     const at = this.#options.now();
     if (kind !== 'future_cts') this.#conduct.refused(at);
-    this.#quarantineFor(this.#conduct.fault(kind, at));
+    return this.#conduct.fault(kind, at);
   }
 
   async #pace(labels: number, signal: AbortSignal): Promise<void> {
@@ -381,8 +381,8 @@ export class LabelConsumer {
   }
 
   #quarantineFor(reason: QuarantineReason | undefined, detail?: string): void {
-    const { src, store, log, count, now, onQuarantine } = this.#options;
-    if (!reason || this.#reading.signal.aborted) return;
+    const { src, isOurs, store, log, count, now, onQuarantine } = this.#options;
+    if (!reason || isOurs || this.#reading.signal.aborted) return;
     store.states.quarantine(src, { reason, at: now(), ...(detail !== undefined && { detail }) });
     this.#state = 'quarantined';
     this.#reading.abort();
@@ -399,8 +399,4 @@ export class LabelConsumer {
     const ceiling = Math.min(firstRetryMs * 2 ** Math.min(this.#failures - 1, 20), longestRetryMs);
     return ceiling * (0.5 + random() / 2);
   }
-}
-
-function sleepFor(ms: number, signal: AbortSignal): Promise<unknown> {
-  return pause(ms, undefined, { signal });
 }

@@ -1,7 +1,8 @@
 /**
  * Under which key an issuer's labels are good, and what it means when that changes.
  *
- * Promise: the first key that we see is trusted. A later one raises an alert. For a did:plc the directory's
+ * Promise: the first key is trusted: the one that the operator was shown, or else the first that we see. A later
+ * one raises an alert, over a restart again rather than never. For a did:plc the directory's
  * rotation is the proof, and it counts at once; a did:web proves no more than that somebody holds its web server,
  * so labels under its new key wait, by default for 24 h or until the operator's word. A key that is taken back
  * before it counted has never counted.
@@ -23,6 +24,8 @@ export type IssuerKeyOptions = {
   src: string;
   store: LabelStore;
   identities: LabelIdentities;
+  /** A `did:key`: the one that the operator was shown. */
+  firstKey?: string;
   /** How long a did:web's new key waits. */
   keyWaitMs: number;
   onKeyChange: (src: string, change: KeyChanged) => void;
@@ -33,6 +36,8 @@ export type IssuerKeyOptions = {
 
 export class IssuerKey {
   readonly #options: IssuerKeyOptions;
+  /** The operator was told of it in this run. */
+  #toldOf: string | undefined;
 
   constructor(options: IssuerKeyOptions) {
     this.#options = options;
@@ -56,35 +61,55 @@ export class IssuerKey {
     return this.current(signal);
   }
 
-  async #settle(key: string): Promise<void> {
-    const { src, store, now } = this.#options;
-    const trusted = store.states.trustedKey(src);
-    const change = store.states.keyChange(src);
-    if (trusted === undefined) store.states.trust(src, key);
-    else if (trusted === key && change) this.#takenBack(key);
-    else if (trusted !== key && change?.key !== key) await this.#changed(trusted, key);
-    else if (change && now() >= change.countsFrom) await store.trustKey(src);
+  isTrusted(key: string): boolean {
+    const { src, store } = this.#options;
+    return store.states.trustedKey(src) === key;
   }
 
-  async #changed(before: string, after: string): Promise<void> {
-    const { src, store, keyWaitMs, onKeyChange, log, count, now } = this.#options;
+  /** Where none is trusted yet and the operator was shown one. */
+  begin(): void {
+    const { src, store, firstKey } = this.#options;
+    if (firstKey !== undefined && store.states.trustedKey(src) === undefined)
+      store.states.trust(src, firstKey);
+  }
+
+  async #settle(key: string): Promise<void> {
+    const { src, store, now } = this.#options;
+    const { states } = store;
+    const trusted = states.trustedKey(src);
+    if (trusted === undefined) return states.trust(src, key);
+    if (trusted === key) {
+      if (states.keyChange(src)) this.#takenBack(key);
+      return;
+    }
+    if (states.keyChange(src)?.key !== key) this.#changed(key);
+    const { countsFrom } = states.keyChange(src)!;
+    // Before it can count: a crash right here tells again, and none leaves the operator without a word.
+    this.#tell({ before: trusted, after: key, countsFrom });
+    if (now() >= countsFrom) await store.trustKey(src);
+  }
+
+  #changed(key: string): void {
+    const { src, store, keyWaitMs, count, now } = this.#options;
     const waitMs = src.startsWith('did:web:') ? keyWaitMs : 0;
-    const [seenAt, countsFrom] = [now(), now() + waitMs];
     store.undoKeyChange(src);
-    store.states.awaitKey(src, { key: after, seenAt, countsFrom });
-    if (waitMs <= 0) await store.trustKey(src);
-    // What was signed with the old key, its issuer may have signed anew.
-    store.states.reconcileAt(src, seenAt);
+    store.states.awaitKey(src, { key, seenAt: now(), countsFrom: now() + waitMs });
     count('label_key_changed');
-    log.warn({ src, before, after, countsFrom }, 'the issuer has another label key');
-    onKeyChange(src, { before, after, countsFrom });
+  }
+
+  #tell(change: KeyChanged): void {
+    const { src, onKeyChange, log } = this.#options;
+    if (this.#toldOf === change.after) return;
+    log.warn({ src, ...change }, 'the issuer has another label key');
+    onKeyChange(src, change);
+    this.#toldOf = change.after;
   }
 
   #takenBack(key: string): void {
     const { src, store, log, count, now } = this.#options;
     store.undoKeyChange(src);
-    store.states.trust(src, key);
-    store.states.reconcileAt(src, now());
+    store.states.trust(src, key, now());
+    this.#toldOf = undefined;
     count('label_key_taken_back');
     log.warn({ src, key }, 'the issuer is back at the label key that we trust; what waited is dropped');
   }

@@ -69,12 +69,17 @@ export class LabelIssuers {
     };
   }
 
-  trust(src: string, key: string): void {
-    this.#put(src, { trusted_key: key, new_key: null, new_key_seen_at: null, new_key_counts_from: null });
+  /** @param reconcileAt Unix ms; without it that stays as it was */
+  trust(src: string, key: string, reconcileAt?: number): void {
+    const due = reconcileAt === undefined ? {} : { reconcile_due_at: reconcileAt };
+    const none = { new_key: null, new_key_seen_at: null, new_key_counts_from: null };
+    this.#put(src, { trusted_key: key, ...none, ...due });
   }
 
+  /** A reconciliation is due with it: what was signed with the old key, the issuer may have signed anew. */
   awaitKey(src: string, { key, seenAt, countsFrom }: KeyChange): void {
-    this.#put(src, { new_key: key, new_key_seen_at: seenAt, new_key_counts_from: countsFrom });
+    const change = { new_key: key, new_key_seen_at: seenAt, new_key_counts_from: countsFrom };
+    this.#put(src, { ...change, reconcile_due_at: seenAt });
   }
 
   reconciledAt(src: string): number | undefined {

@@ -103,12 +103,12 @@ export class Reconciliation {
         if (held) renewed.add(held.rowid);
       }
     }
-    const { didKey, bad } = await confirmation.check([...fresh, ...resigned.keys()], signal);
+    const { keyOf, bad } = await confirmation.check([...fresh, ...resigned.keys()], signal);
     for (const _ of bad) count('labels_refused', 'bad_signature');
     store.apply(
       src,
       fresh.filter((label) => !bad.has(label)),
-      didKey,
+      keyOf,
     );
     if (!store.weighs(src)) return;
     for (const [label, rowid] of resigned) if (!bad.has(label)) store.resign(rowid, label);

@@ -11,11 +11,11 @@
  * Lexicon: email.atmos.reputation.defs#signal.
  */
 import type { Keypair } from '@atproto/crypto';
-import { decode, decodeAll, encode } from '@atproto/lex-cbor';
+import { decode, encode } from '@atproto/lex-cbor';
 import { email } from '../../lexicons/index.ts';
 import { verifySignature } from '../identity/signature.ts';
 import {
-  maxFrameBytes,
+  framePartsOf,
   parseLabel,
   type SignedLabel,
   signLabel,
@@ -93,13 +93,11 @@ export function decodeSignal(bytes: Uint8Array): Signal | undefined {
 }
 
 export function decodeSignalFrame(bytes: Uint8Array): SignalFrame {
-  if (bytes.length > maxFrameBytes) return { kind: 'malformed' };
+  const parts = framePartsOf(bytes);
   try {
-    const items = decodeAll(bytes);
-    const [header, body] = [items.next().value, items.next().value];
-    if (!items.next().done || !isMap(header) || !isMap(body)) return { kind: 'malformed' };
-    return frameOf(header, body);
+    return parts ? frameOf(parts.header, parts.body) : { kind: 'malformed' };
   } catch {
+    // String() of a map that has a field `toString`.
     return { kind: 'malformed' };
   }
 }
@@ -135,8 +133,4 @@ function present({
     ...(evidence !== undefined && { evidence }),
     ...(figures !== undefined && { figures }),
   };
-}
-
-function isMap(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }

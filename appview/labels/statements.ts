@@ -11,7 +11,7 @@ export function prepare(db: Database.Database) {
   return {
     cursor: db.prepare('SELECT seq FROM label_cursor WHERE src = ?'),
     moveCursor: db.prepare('INSERT OR REPLACE INTO label_cursor (src, seq) VALUES (?, ?)'),
-    order: db.prepare('SELECT ordered_at FROM label WHERE src = ? AND uri = ? AND val = ?'),
+    order: db.prepare('SELECT ordered_at, neg FROM label WHERE src = ? AND uri = ? AND val = ?'),
     put: db.prepare(
       `INSERT OR REPLACE INTO label (src, uri, val, neg, ordered_at, expires_at, domain, body, received_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,

@@ -26,10 +26,17 @@ export type StoredLabel = {
   receivedAt: number;
   /** Unix ms: since when its issuer serves it no more, without a negation. */
   goneAt?: number;
+  /** A negation under a key that waits: it counts, and is forgotten when the key is taken back. */
+  isProvisional?: boolean;
+  /** What stood here before was a negation. */
+  wasNegated?: boolean;
 };
 
 /** What one message of a stream brought, verified. */
 export type VerifiedFrame = { seq: number; labels: readonly SignedLabel[] };
+
+/** The `did:key` that confirmed a label. */
+export type KeyOf = (label: SignedLabel) => string;
 
 /** Under what a label stands among those of its issuer. */
 export type LabelName = { uri: string; val: string };
@@ -54,12 +61,12 @@ export type LabelStoreOptions = {
    * the frame. What it keeps is therefore never behind the store.
    */
   witness?: (applied: readonly StoredLabel[]) => void;
-  /** An issuer that exceeds it can still change what it issued. */
-  maxPerIssuer?: number;
+  /** An issuer that exceeds it can still change what it issued. Default: a million. */
+  maxPerIssuer?: (src: string) => number;
 };
 
 // libsql gives a BLOB as a Buffer from get(), and as an ArrayBuffer from all().
-type Room = { left: number };
+type Room = { held: number; max: number };
 type Row = { body: ArrayBuffer; ordered_at: number; expires_at: number | null; received_at: number };
 
 /** Labels whose wait is over are counted so many in one commit. */
@@ -72,7 +79,7 @@ export class LabelStore {
   readonly #now: () => number;
   readonly #count: LabelStoreOptions['count'];
   readonly #witness: NonNullable<LabelStoreOptions['witness']>;
-  readonly #maxPerIssuer: number;
+  readonly #maxPerIssuer: (src: string) => number;
   readonly #stored: Map<string, number>;
   readonly #listeners = new Set<(applied: readonly StoredLabel[]) => void>();
   readonly #sql: ReturnType<typeof prepare>;
@@ -82,7 +89,7 @@ export class LabelStore {
     this.#now = options.now;
     this.#count = options.count;
     this.#witness = options.witness ?? (() => undefined);
-    this.#maxPerIssuer = options.maxPerIssuer ?? 1_000_000;
+    this.#maxPerIssuer = options.maxPerIssuer ?? (() => 1_000_000);
     this.#sql = prepare(options.db);
     this.states = new LabelIssuers(options.db);
     const sums = options.db
@@ -105,10 +112,10 @@ export class LabelStore {
   /**
    * As receive(), for frames that came one behind the other: one commit for all.
    *
-   * @param didKey the key that confirmed them; without it they count
+   * @param keyOf the key that confirmed each; without it they count
    * @returns how many of the frames were no replays
    */
-  receiveAll(src: string, frames: readonly VerifiedFrame[], didKey?: string): number {
+  receiveAll(src: string, frames: readonly VerifiedFrame[], keyOf?: KeyOf): number {
     let cursor = this.cursor(src) ?? -1;
     const fresh = frames.filter(({ seq }) => {
       const isFresh = seq > cursor;
@@ -119,14 +126,14 @@ export class LabelStore {
     const labels = fresh.flatMap((frame) => frame.labels);
     this.#change(src, (room) => {
       this.#sql.moveCursor.run(src, cursor);
-      return this.#applyAll(labels, room, didKey);
+      return this.#applyAll(labels, room, keyOf);
     });
     return fresh.length;
   }
 
   /** Labels of `src`, verified, that came without a cursor: part of a frame, or the answer to a question. */
-  apply(src: string, labels: readonly SignedLabel[], didKey?: string): void {
-    this.#change(src, (room) => this.#applyAll(labels, room, didKey));
+  apply(src: string, labels: readonly SignedLabel[], keyOf?: KeyOf): void {
+    this.#change(src, (room) => this.#applyAll(labels, room, keyOf));
   }
 
   /** The seq of the last frame stored of `src`; undefined before the first. */
@@ -164,7 +171,7 @@ export class LabelStore {
       if (rows.length === 0) break;
       this.#change(src, (room) => {
         this.#sql.dropWaiting.run(JSON.stringify(rows.map(({ rowid }) => rowid)));
-        room.left += rows.length;
+        room.held -= rows.length;
         return this.#applyAll(rows.map(labelOf), room);
       });
       counted += rows.length;
@@ -304,41 +311,40 @@ export class LabelStore {
 
   /** One commit; those who follow hear of it right after. */
   #change(src: string, work: (room: Room) => StoredLabel[]): void {
-    const room = { left: this.#maxPerIssuer - this.held(src) };
+    const room = { held: this.held(src), max: this.#maxPerIssuer(src) };
     const applied = transaction(this.#db, () => {
       const changes = work(room);
       this.#witness(changes);
       return changes;
     });
-    this.#stored.set(src, this.#maxPerIssuer - room.left);
+    this.#stored.set(src, room.held);
     if (applied.length > 0) for (const listener of this.#listeners) listener(applied);
   }
 
-  #applyAll(labels: readonly SignedLabel[], room: Room, didKey?: string): StoredLabel[] {
+  #applyAll(labels: readonly SignedLabel[], room: Room, keyOf?: KeyOf): StoredLabel[] {
     return labels.flatMap((label) => {
-      const waits = didKey !== undefined && !label.neg && this.#waits(label.src, didKey);
-      return (waits ? this.#park(label, room) : this.#apply(label, room)) ?? [];
+      const waits = keyOf !== undefined && this.states.keyChange(label.src)?.key === keyOf(label);
+      if (waits && !label.neg) return this.#park(label, room) ?? [];
+      const applied = this.#apply(label, room);
+      return applied ? { ...applied, ...(waits && { isProvisional: true }) } : [];
     });
-  }
-
-  #waits(src: string, didKey: string): boolean {
-    return this.states.keyChange(src)?.key === didKey;
   }
 
   #apply(label: SignedLabel, room: Room): StoredLabel | undefined {
     const { src, uri, val } = label;
-    const standing = this.#sql.order.get(src, uri, val) as { ordered_at: number } | undefined;
+    const standing = this.#sql.order.get(src, uri, val) as { ordered_at: number; neg: number } | undefined;
     const receivedAt = this.#now();
     const orderedAt = orderOf(label, receivedAt, standing?.ordered_at);
     if (standing && orderedAt < standing.ordered_at) return this.#refuse('older');
-    if (!standing && room.left <= 0) return this.#refuse('too_many');
-    if (!standing) room.left -= 1;
+    if (!standing && room.held >= room.max) return this.#refuse('too_many');
+    if (!standing) room.held += 1;
     const expiresAt = label.exp === undefined ? undefined : Date.parse(label.exp);
     this.#sql.put.run(
       ...[src, uri, val, label.neg ? 1 : 0, orderedAt, expiresAt ?? null],
       ...[attestedDomain(uri) ?? null, Buffer.from(encodeLabel(label)), receivedAt],
     );
-    return { label, orderedAt, receivedAt, ...(expiresAt === undefined ? {} : { expiresAt }) };
+    const expiry = expiresAt === undefined ? {} : { expiresAt };
+    return { label, orderedAt, receivedAt, ...expiry, ...(standing?.neg === 1 && { wasNegated: true }) };
   }
 
   #park(label: SignedLabel, room: Room): undefined {
@@ -346,8 +352,8 @@ export class LabelStore {
     const parked = this.#sql.waitingOrder.get(src, uri, val) as { ordered_at: number } | undefined;
     const orderedAt = orderOf(label, this.#now(), parked?.ordered_at);
     if (parked && orderedAt < parked.ordered_at) return this.#refuse('older');
-    if (!parked && room.left <= 0) return this.#refuse('too_many');
-    if (!parked) room.left -= 1;
+    if (!parked && room.held >= room.max) return this.#refuse('too_many');
+    if (!parked) room.held += 1;
     this.#sql.park.run(src, uri, val, orderedAt, Buffer.from(encodeLabel(label)));
     this.#count('labels_waiting');
   }

@@ -3,7 +3,7 @@
  * whether what we hold is to be compared with what it serves.
  *
  * Promise: looked at every ten minutes or so, and at once when somebody calls soon(); one look at a time. What
- * fails is tried again in an hour.
+ * fails is tried again in an hour, or at the next look where even that could not be noted.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -71,16 +71,17 @@ export class Upkeep {
   }
 
   look(signal: AbortSignal): Promise<void> {
-    this.#looking = this.#looking.then(() => this.#look(signal));
+    // A look that failed is its caller's to hear of, and no reason not to look again.
+    this.#looking = this.#looking.catch(() => undefined).then(() => this.#look(signal));
     return this.#looking;
   }
 
   async #look(signal: AbortSignal): Promise<void> {
     const { src, store, key, log, count, now } = this.#options;
-    await store.countWaiting(src);
-    // Before the first frame there is nothing to compare, and no key to see changing.
-    if (signal.aborted || store.states.trustedKey(src) === undefined) return;
     try {
+      await store.countWaiting(src);
+      // Before the first frame there is nothing to compare, and no key to see changing.
+      if (signal.aborted || store.states.trustedKey(src) === undefined) return;
       await key.current(signal);
       if ((store.states.reconcileDueAt(src) ?? Infinity) <= now()) await this.#reconcile(signal);
     } catch (error) {
@@ -88,7 +89,17 @@ export class Upkeep {
       if (signal.aborted) return;
       count('label_reconcile_failed');
       log.warn({ src, err: error }, 'labels not compared with what their issuer serves, trying again');
+      this.#postpone();
+    }
+  }
+
+  #postpone(): void {
+    const { src, store, log, now } = this.#options;
+    try {
       store.states.reconcileAt(src, now() + reconcileSoonMs);
+    } catch (error) {
+      if (isCorruption(error)) throw error;
+      log.warn({ src, err: error }, 'the next comparison is not put off');
     }
   }
 

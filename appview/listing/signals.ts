@@ -3,7 +3,8 @@
  *
  * Promise: the cursor of a peer moves in the commit of what it brought, so a replay changes nothing; of one
  * (src, uri, val) the latest `cts` wins; an `exp` counts when it is read. A quarantine stands here too, over
- * restarts. Signals of a quarantined peer are kept and not answered.
+ * restarts. Signals of a quarantined peer are kept and not answered. When all was read that a peer had to say is
+ * written with what comes next, and else every ten minutes at most: a crash makes it so much earlier.
  *
  * of(did, domain) is what the listing policy and enrolment ask. Who is a peer is the caller's to say.
  */
@@ -40,11 +41,14 @@ type PeerRow = {
 
 /** What is over is remembered for so long, as far as there is place. */
 const keptMs = 30 * 86_400_000;
+const caughtUpEveryMs = 10 * 60_000;
 
 export class Signals {
   readonly #db: Database.Database;
   readonly #now: () => number;
   readonly #sql: ReturnType<typeof prepare>;
+  /** When we last had read all of each, where that is not written yet. */
+  readonly #caughtUp = new Map<string, number>();
 
   /** @param o.db opened with ledgerMigrations */
   constructor(o: { db: Database.Database; now: () => number }) {
@@ -58,15 +62,18 @@ export class Signals {
    *
    * @param countedAt when each counts as made, for the limit on suspensions
    * @param o.maxStored of one peer; changes of what is stored are not refused
+   * @param o.quarantine begins with this frame, for this reason
    * @returns how many were refused for that; a replay refuses none and changes nothing
    */
   receive(
     src: string,
     seq: number,
     signals: readonly Signal[],
-    o: { countedAt: (signal: Signal) => number; maxStored: number },
+    o: { countedAt: (signal: Signal) => number; maxStored: number; quarantine?: string },
   ): number {
     return transaction(this.#db, () => {
+      if (o.quarantine !== undefined) this.quarantine(src, o.quarantine);
+      this.saveCaughtUp(src);
       if (seq <= (this.peer(src).cursor ?? 0)) return 0;
       this.#sql.moveCursor.run(src, seq);
       let room = this.#room(src, o.maxStored);
@@ -85,9 +92,10 @@ export class Signals {
   peer(src: string): SignalPeer {
     const row = this.#sql.peer.get(src) as PeerRow | undefined;
     if (!row) return {};
+    const caughtUpAt = this.#caughtUp.get(src) ?? row.caught_up_at;
     return {
       ...(row.cursor !== null && { cursor: row.cursor }),
-      ...(row.caught_up_at !== null && { caughtUpAt: row.caught_up_at }),
+      ...(caughtUpAt !== null && { caughtUpAt }),
       ...(row.quarantined_at !== null && {
         quarantine: { reason: row.quarantine_reason!, at: row.quarantined_at },
       }),
@@ -95,8 +103,20 @@ export class Signals {
     };
   }
 
+  /** All that it had to say is read. */
   caughtUp(src: string): void {
-    this.#sql.caughtUp.run(src, this.#now());
+    this.#caughtUp.set(src, this.#now());
+    const { caught_up_at: written } = (this.#sql.peer.get(src) ?? {}) as Partial<PeerRow>;
+    if (Math.abs(this.#now() - (written ?? Number.NEGATIVE_INFINITY)) >= caughtUpEveryMs)
+      this.saveCaughtUp(src);
+  }
+
+  /** At the latest when it is read no more. */
+  saveCaughtUp(src: string): void {
+    const at = this.#caughtUp.get(src);
+    if (at === undefined) return;
+    this.#sql.caughtUp.run(src, at);
+    this.#caughtUp.delete(src);
   }
 
   quarantine(src: string, reason: string): void {
@@ -135,6 +155,7 @@ export class Signals {
       this.#sql.dropSignals.run(src);
       this.#sql.dropPeer.run(src);
     });
+    this.#caughtUp.delete(src);
   }
 
   /** Every peer of whom something is stored. */
@@ -145,7 +166,9 @@ export class Signals {
   #put(signal: Signal, countedAt: number): void {
     const { src, uri, val, neg, exp } = signal.label;
     const subject = [didOf(uri), attestedDomain(uri) ?? null];
-    const times = [this.#madeAt(signal), exp === undefined ? null : Date.parse(exp), this.#now(), countedAt];
+    const expiresAt = exp === undefined ? null : Date.parse(exp);
+    // The end of what we never heard of is no suspension.
+    const times = [this.#madeAt(signal), expiresAt, this.#now(), neg ? 0 : countedAt];
     this.#sql.put.run(src, uri, val, ...subject, neg ? 1 : 0, ...times, Buffer.from(encodeSignal(signal)));
   }
 
@@ -200,13 +223,13 @@ function prepare(db: Database.Database) {
     ),
     stored: db.prepare('SELECT count(*) AS n FROM signal WHERE src = ?'),
     find: db.prepare('SELECT made_at FROM signal WHERE src = ? AND uri = ? AND val = ?'),
-    // A renewal of what is in force already is not told again, nor counted as a new suspension.
+    // A renewal of what is in force already is not told again; neither it nor an end counts as a new suspension.
     put: db.prepare(
       `INSERT INTO signal (src, uri, val, did, domain, neg, made_at, expires_at, received_at, counted_at, body)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
        ON CONFLICT (src, uri, val) DO UPDATE SET
          told = CASE WHEN ${isRenewal} THEN told ELSE 0 END,
-         counted_at = CASE WHEN ${isRenewal} THEN counted_at ELSE excluded.counted_at END,
+         counted_at = CASE WHEN excluded.neg = 1 OR (${isRenewal}) THEN counted_at ELSE excluded.counted_at END,
          received_at = CASE WHEN ${isRenewal} THEN received_at ELSE excluded.received_at END,
          neg = excluded.neg, made_at = excluded.made_at, expires_at = excluded.expires_at, body = excluded.body`,
     ),

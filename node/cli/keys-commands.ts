@@ -18,8 +18,7 @@ export function addKeysCommand(program: Command): void {
       if (options.json) return print({ ...shown, dkim });
       console.log(`DID        ${shown.did}`);
       console.log(`Label key  ${shown.labelKey}`);
-      if (shown.waiting)
-        console.log(`  waiting  ${shown.waiting}  (until the document names it: atmos did plc)`);
+      if (shown.waiting) console.log(`  waiting  ${shown.waiting}  (until the document names it)`);
       for (const key of shown.old.keys) console.log(`  before   ${key}  (signs no more)`);
       if (shown.old.labels > 0)
         console.log(`           ${shown.old.labels} labels are signed anew when they are read`);
@@ -81,12 +80,14 @@ async function rotateLabelKey(options: Common): Promise<void> {
   options.json ? print(rotated) : console.log(rotatedText(rotated));
 }
 
-function rotatedText({ labelKey, before, signs, running, document }: Rotated): string {
+function rotatedText({ did, labelKey, before, signs, running, document }: Rotated): string {
   if (!signs)
     return [
       `New label key  ${labelKey}`,
       `It waits: ${before} signs until the document names the new one.`,
-      'Next: atmos did plc --pds URL --account HANDLE',
+      did.startsWith('did:plc:')
+        ? 'Next: atmos did plc --pds URL --account HANDLE'
+        : `Next: put it into the document of ${did}, which stands elsewhere; then again: atmos keys rotate label`,
     ].join('\n');
   return [
     `Label key  ${labelKey}`,

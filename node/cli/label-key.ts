@@ -1,13 +1,13 @@
 /**
  * What `atmos keys … label` and `atmos keys import` do: act on state/keys, and have the running node look there.
  *
- * Promise: a label key signs only when the DID document may name it at once (a did:web that the node serves), or
- * names it already (did:plc, by `atmos did plc`).
+ * Promise: a label key signs only when the DID document may name it at once (the did:web of `publicUrl`, which the
+ * node serves), or names it already (did:plc by `atmos did plc`; a did:web elsewhere, by whoever keeps it).
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { IdentityNotFound, IdentityUnavailable } from '../../appview/identity/did.ts';
 import { type Config, readConfig } from '../config.ts';
-import { documentFaults, type LabelerParts, labelerService } from '../cooperative/did-document.ts';
+import { didWeb, documentFaults, type LabelerParts, labelerService } from '../cooperative/did-document.ts';
 import {
   activateLabelKey,
   dropOldLabelKey,
@@ -56,6 +56,7 @@ export async function shownLabelKeys(configFile: string): Promise<LabelKeys> {
 }
 
 export type Rotated = {
+  did: string;
   labelKey: string;
   before: string;
   signs: boolean;
@@ -66,7 +67,8 @@ export type Rotated = {
 };
 
 /**
- * A did:web's signs at once; a did:plc's waits for `atmos did plc`.
+ * That of the did:web served here signs at once; another waits, and signs when this is called again and the
+ * document names it.
  *
  * @throws ConfigError, CorruptState
  */
@@ -75,10 +77,12 @@ export async function rotateLabelKey(configFile: string): Promise<Rotated> {
   const dir = keysDir(config);
   const before = (await readLabelKey(dir)).did();
   const labelKey = (await newLabelKey(dir)).did();
-  const signs = config.did.startsWith('did:web:');
+  const look = () => documentCheck(config, { labelKey, labelerUrl: config.labelerUrl });
+  const isServedHere = config.did === didWeb(config.publicUrl);
+  const seen = isServedHere ? undefined : await look();
+  const signs = isServedHere || seen?.state === 'right';
   const running = signs && (await useWaitingKey(config));
-  const document = await documentCheck(config, { labelKey, labelerUrl: config.labelerUrl });
-  return { labelKey, before, signs, running, document };
+  return { did: config.did, labelKey, before, signs, running, document: seen ?? (await look()) };
 }
 
 /** The waiting key signs from now on. @returns whether a running node heard of it. @throws CorruptState */

@@ -108,7 +108,7 @@ async function requestOf(
       command.error("error: required option '--did <did>' or '--domain <domain...>' not specified");
     return { ...rest, did, domains: domain };
   }
-  const { importedMember, readPassphrase } = await import('./reputation.ts');
+  const { importedMember, readPassphrase } = await import('./moving-home.ts');
   const brought = await importedMember(file, await readPassphrase('The passphrase of the file'));
   if (did !== undefined && did !== brought.did)
     throw new Error(`${file} is of ${brought.did}, not of ${did}.`);

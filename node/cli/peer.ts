@@ -3,8 +3,6 @@
  * changed, and the next start goes by it.
  */
 import { pino } from 'pino';
-import { Identities } from '../../appview/identity/did.ts';
-import { guardedFetch } from '../../appview/identity/fetch.ts';
 import { readConfig } from '../config.ts';
 import type { Peer, Saying } from '../cooperative/peer-book.ts';
 import type { NewPeer } from '../cooperative/peers.ts';
@@ -12,8 +10,8 @@ import { peersApi } from '../cooperative/peers-api.ts';
 import type { PeerPreview } from '../cooperative/preview.ts';
 import { ControlError, ControlSocket, callNode, NoNodeRuns } from '../operator/control.ts';
 import { openPeers, peerBook, type ReadPeer } from '../peers.ts';
-import { addressesOf, DnsResolver } from '../resolver.ts';
 import { openMembership } from '../state.ts';
+import { networkOf } from './network.ts';
 
 /** `status` is the running node's: what it reads of the peer. */
 export type ShownPeer = Peer & { status?: ReadPeer };
@@ -89,13 +87,9 @@ async function askBeside(
   body?: unknown,
 ): Promise<unknown> {
   const config = readConfig(configFile);
-  const { loopbackOnly, plcUrl, resolvers: servers, resolversValidate: validates } = config.network;
   const state = await openMembership(config, Date.now);
   try {
-    const resolver = new DnsResolver({ servers, validates });
-    const lookup = (name: string) => addressesOf(name, resolver);
-    const fetch = guardedFetch({ allowLoopback: loopbackOnly, loopbackOnly, lookup });
-    const identities = new Identities({ plcUrl, fetch, now: Date.now });
+    const { resolver, identities } = networkOf(config);
     const book = peerBook(config, state, Date.now);
     const peers = openPeers(config, { book, identities, resolver, now: Date.now });
     const { app } = new ControlSocket({ stateDir: config.stateDir, log: pino({ level: 'silent' }) });

@@ -67,7 +67,7 @@ function addExport(member: Command): void {
     .argument('<did>')
     .requiredOption('--out <file>', 'must not exist yet')
     .action(async (did: string, options: Common & { out: string }) => {
-      const { exportMember, readPassphrase } = await import('./reputation.ts');
+      const { exportMember, readPassphrase } = await import('./moving-home.ts');
       const passphrase = await readPassphrase('A passphrase for the file');
       const domains = await exportMember(options.config, did, options.out, passphrase);
       if (options.json) return print({ did, domains, file: options.out });

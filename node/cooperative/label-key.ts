@@ -29,6 +29,28 @@ export function readLabelKey(dir: string): Promise<Secp256k1Keypair> {
 }
 
 /**
+ * A command changed the key: from now on it signs, and our did:web names it.
+ *
+ * @param useKey signs labels with it from now on; where it throws, everything is as before
+ * @throws CorruptState as readLabelKey()
+ */
+export async function takeUpLabelKey(o: {
+  dir: string;
+  keys: { label: Secp256k1Keypair };
+  useKey: (key: Secp256k1Keypair) => void;
+  log: { info(fields: object, text: string): void };
+}): Promise<{ labelKey: string }> {
+  const label = await readLabelKey(o.dir);
+  const labelKey = label.did();
+  if (labelKey !== o.keys.label.did()) {
+    o.useKey(label);
+    o.keys.label = label;
+    o.log.info({ labelKey }, 'another label key signs');
+  }
+  return { labelKey };
+}
+
+/**
  * Puts the key of another labeler where there is none; the same key again changes nothing.
  *
  * @param hex 32 bytes, as the labeler before this one kept them

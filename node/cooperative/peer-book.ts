@@ -5,7 +5,7 @@
  * one is a row, and who reads the list after a change sees the change. At most 1,024 peers, as many as a
  * declaration holds.
  *
- * What a stance does is peers.ts's business.
+ * Beside whose private word is heard, what a stance does is peers.ts's business.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
 import type { PeerRecord } from './declaration.ts';
@@ -50,14 +50,16 @@ type Row = {
 };
 
 export class PeerBook {
-  readonly #configured: readonly Peer[];
+  /** By DID. */
+  readonly #configured: ReadonlyMap<string, Peer>;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #now: () => number;
   readonly #listeners = new Set<() => void>();
   #version = 0;
 
   constructor(o: { db: Database.Database; configured: readonly ConfiguredPeer[]; now: () => number }) {
-    this.#configured = o.configured.map((one) => ({ evidence: [], ...one, from: 'configuration' }));
+    const peers = o.configured.map((one): Peer => ({ evidence: [], ...one, from: 'configuration' }));
+    this.#configured = new Map(peers.map((peer) => [peer.did, peer]));
     this.#sql = prepare(o.db);
     this.#now = o.now;
   }
@@ -75,13 +77,16 @@ export class PeerBook {
 
   /** The configuration's first, then in the order of adding. */
   all(): Peer[] {
-    const named = new Set(this.#configured.map(({ did }) => did));
-    const rows = (this.#sql.all.all() as Row[]).filter(({ did }) => !named.has(did));
-    return [...this.#configured, ...rows.map(peerOf)];
+    const rows = (this.#sql.all.all() as Row[]).filter(({ did }) => !this.#configured.has(did));
+    return [...this.#configured.values(), ...rows.map(peerOf)];
   }
 
+  /** Reads one row at most: strangers make us ask. */
   get(did: string): Peer | undefined {
-    return this.all().find((peer) => peer.did === did);
+    const configured = this.#configured.get(did);
+    if (configured) return configured;
+    const row = this.#sql.get.get(did) as Row | undefined;
+    return row && peerOf(row);
   }
 
   /**
@@ -137,6 +142,11 @@ export class PeerBook {
   }
 }
 
+/** Whose private word we hear, and who hears ours. */
+export function isTrusted({ stance }: Pick<Peer, 'stance'>): boolean {
+  return stance === 'guarantee' || stance === 'endorse';
+}
+
 /** Our stance as a record. @param issuedAt Unix ms, for a peer of the configuration, which has no time of its own */
 export function recordOf({ did, stance, reason, evidence, changed }: Peer, issuedAt: number): PeerRecord {
   return {
@@ -178,6 +188,7 @@ function fromJson<T>(text: string): T {
 function prepare(db: Database.Database) {
   return {
     all: db.prepare('SELECT * FROM peer ORDER BY added_at, did'),
+    get: db.prepare('SELECT * FROM peer WHERE did = ?'),
     add: db.prepare(
       `INSERT INTO peer (did, stance, reason, evidence, declared, added_at, added_by, changed_at, changed_by)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,

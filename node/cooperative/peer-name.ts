@@ -38,6 +38,11 @@ export async function labelerNamed(word: string, sources: NameSources): Promise<
   );
 }
 
+/** Whether the word is a DID, and not a name that may lead to one. */
+export function isDid(word: string): boolean {
+  return did.test(bare(word));
+}
+
 /** The DID that a word stands for by itself: no network is asked. */
 export function didNamed(word: string): string | undefined {
   const name = bare(word);

@@ -13,7 +13,7 @@ import type { GuardedFetch } from '../../appview/identity/fetch.ts';
 import type { Resolver } from '../resolver.ts';
 import type { DeclaredThen, Peer, PeerBook, Saying, Stance } from './peer-book.ts';
 import { maxPeers } from './peer-book.ts';
-import { didNamed, type LabelerIdentity, labelerNamed } from './peer-name.ts';
+import { didNamed, isDid, type LabelerIdentity, labelerNamed } from './peer-name.ts';
 import { PeerRefused } from './peer-refusal.ts';
 import type { PeerPreview } from './preview.ts';
 
@@ -22,7 +22,8 @@ const readingMs = 60_000;
 
 /** The AppView of this node. */
 export interface Following<Status> {
-  follow(did: string): void;
+  /** @param labelKey the `did:key` that was shown; absent: the first one seen is trusted */
+  follow(did: string, labelKey: string | undefined): void;
   unfollow(did: string): Promise<void>;
   setRoots(dids: readonly string[]): Promise<void>;
   /** Undefined where it is not followed. */
@@ -152,14 +153,15 @@ export class Peers<Status = unknown> {
     return { did: preview.did, declared: declaredThen(preview) };
   }
 
+  /** A name that leads nowhere is refused; a DID needs no document to be censured. */
   async #unread(name: string): Promise<{ did: string; declared: DeclaredThen | undefined }> {
     try {
       return await this.#read(name);
     } catch (error) {
-      const did = didNamed(name);
       const isHard =
         error instanceof PeerRefused && ['own', 'already-a-peer', 'too-many'].includes(error.code);
-      if (!did || isHard || !(error instanceof PeerRefused)) throw error;
+      if (isHard || !(error instanceof PeerRefused)) throw error;
+      const { did } = isDid(name) ? { did: didNamed(name)! } : await labelerNamed(name, this.#options);
       return { did, declared: undefined };
     }
   }
@@ -247,7 +249,7 @@ export class Peers<Status = unknown> {
     // Weight goes first, then the stream: at no moment does anything count that must not.
     await following.setRoots(rootsOf(book.all()));
     const peer = book.get(did);
-    if (peer && isRead(peer)) following.follow(did);
+    if (peer && isRead(peer)) following.follow(did, peer.declared?.labelKey);
     else await following.unfollow(did);
   }
 }

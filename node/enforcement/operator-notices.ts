@@ -7,10 +7,9 @@
  */
 import type { Logger } from 'pino';
 import { type Database, isCorruption } from '../../appview/database.ts';
-import { type Finding, findingText } from '../reputation/findings.ts';
-import { peerSignalActor } from '../reputation/outbox.ts';
 import type { Projection } from './event-store.ts';
 import type { Event } from './events.ts';
+import { type PeerSignalDetail, peerSignalActor, peerSignalText } from './peer-signal.ts';
 
 export type Notice = { subject: string; text: string };
 export type WaitingNotice = Notice & { id: number; at: number };
@@ -121,7 +120,7 @@ function noticeOf(event: Event): Notice | undefined {
 /** What a peer says of one of our members, privately. */
 function signalNotice({ did, detail }: Event): Notice {
   const { held, ...finding } = detail;
-  const said = findingText({ ...finding, receivedAt: 0 } as Finding);
+  const said = peerSignalText(finding as PeerSignalDetail);
   const next = held
     ? `${did} enrolled here and is held for review; it reads no more than that. Look, then let it go on (atmos member reinstate ${did} --reason …) or leave it so.`
     : `${did} goes on as before. Look at it (atmos member show ${did}) and decide.`;

@@ -3,7 +3,7 @@
  *
  * On the attestation's URI with its `cid` a label is the vote; on the DID it is for display, and stands
  * as long as one domain of the member earns it. They follow the member's standing: who is warned is no clean
- * sender, who is stopped carries nothing.
+ * sender, who is stopped carries nothing, and who waits for a person's review earns nothing new and keeps what it has.
  */
 
 import { cleanSender, relayMember, verifiedMailOperator } from '../../appview/label-values.ts';
@@ -23,8 +23,11 @@ export type AttestedDomain = {
   verdict: 'passed' | 'failed' | 'pending';
 };
 
-/** `warned`: any measure is in force; `stopped`: it is suspended or removed. */
-export type StandingNow = 'good' | 'warned' | 'stopped';
+/**
+ * `in-review`: held for what a peer said, and nobody here has decided; `warned`: any other measure is in force;
+ * `stopped`: it is suspended or removed.
+ */
+export type StandingNow = 'good' | 'in-review' | 'warned' | 'stopped';
 
 export type MemberNow = {
   /** May send through this relay. */
@@ -62,7 +65,7 @@ export function decide(
       return label === other || (isSame(label, other) && label.cid === other.cid && !isDue(other));
     });
   return {
-    issue: wanted.filter((label) => !stands(label)),
+    issue: member?.standing === 'in-review' ? [] : wanted.filter((label) => !stands(label)),
     negate: ours.filter((label) => !wanted.some((other) => isSame(label, other))),
   };
 }
@@ -84,7 +87,8 @@ function wantedLabels(
 
 function earned(domain: AttestedDomain, member: MemberNow): DecidedValue[] {
   if (domain.verdict !== 'passed') return [];
-  const isClean = domain.cleanSender && mayKeep(cleanSender, member);
+  // Figures pause during a review, so they are no reason to take it away.
+  const isClean = (domain.cleanSender || member.standing === 'in-review') && mayKeep(cleanSender, member);
   return [
     verifiedMailOperator,
     ...(domain.relayMember && member.relay ? [relayMember] : []),
@@ -94,7 +98,7 @@ function earned(domain: AttestedDomain, member: MemberNow): DecidedValue[] {
 
 /** It rests on what is measured here, of a member in good standing. */
 function mayKeep(val: string, { relay, standing }: MemberNow): boolean {
-  return val !== cleanSender || (relay && standing === 'good');
+  return val !== cleanSender || (relay && standing !== 'warned');
 }
 
 /** Label identity is (src, uri, val); src is always us. */

@@ -17,7 +17,8 @@ export function judgeDkim(texts: string[], selector: string): Finding {
   const records = texts.map(parseTagList).filter((tags) => tags?.get('v') === 'DKIM1');
   const about = `selector ${selector}`;
   if (records.length === 0) {
-    const other = texts.length === 0 ? '' : '; the TXT record there is another one';
+    const other =
+      texts.length === 0 ? '' : '; the TXT record there does not say v=DKIM1, which is required here';
     return { ...failed(`${about}: no DKIM key (v=DKIM1)${other}`), seen: { [selector]: '' } };
   }
   if (records.length > 1) return failed(`${about}: ${records.length} DKIM keys; leave one`);
@@ -39,10 +40,14 @@ function keyText(tags: Map<string, string>): string | undefined {
   return tags.get('p')?.replace(/\s/g, '');
 }
 
-/** One that is not there allows all. */
+/** One that is not there allows all. Words of RFC 6376 are literals of ABNF: case does not matter. */
 function allows(tags: Map<string, string>, tag: string, ...values: string[]): boolean {
-  const words = tags.get(tag)?.split(':');
+  const words = tags.get(tag)?.toLowerCase().split(':');
   return words?.some((value) => values.includes(value.trim())) ?? true;
+}
+
+function keyType(tags: Map<string, string>): string {
+  return tags.get('k')?.toLowerCase() ?? 'rsa';
 }
 
 function faultOfKey(tags: Map<string, string>): string | undefined {
@@ -52,7 +57,7 @@ function faultOfKey(tags: Map<string, string>): string | undefined {
   if (value === undefined) return 'no p= in the record';
   if (value === '') return 'the key is revoked (p= is empty)';
   if (!/^[A-Za-z0-9+/]+={0,2}$/.test(value)) return 'p= is not base64';
-  const type = tags.get('k') ?? 'rsa';
+  const type = keyType(tags);
   if (type === 'ed25519') return faultOfEd25519(Buffer.from(value, 'base64'));
   if (type === 'rsa') return faultOfRsa(Buffer.from(value, 'base64'));
   return `unknown kind of key (k=${type})`;
@@ -71,7 +76,7 @@ function faultOfRsa(der: Buffer): string | undefined {
 
 function notesOnKey(tags: Map<string, string>): string[] {
   const notes: string[] = [];
-  const bits = (tags.get('k') ?? 'rsa') === 'rsa' && rsaBits(Buffer.from(keyText(tags)!, 'base64'));
+  const bits = keyType(tags) === 'rsa' && rsaBits(Buffer.from(keyText(tags)!, 'base64'));
   if (bits && bits < goodRsaBits) notes.push(`RSA of ${bits} bits; ${goodRsaBits} are better`);
   if (tags.has('t') && allows(tags, 't', 'y')) notes.push('the key is for testing (t=y)');
   if ([...tags.keys()][0] !== 'v') notes.push('v=DKIM1 should stand first');

@@ -3,12 +3,13 @@
  *
  * Yes when `_atproto.<domain>` names the DID. Or when the domain is the account's handle, proved in both
  * directions (https://atproto.com/specs/handle): the DID document claims it, and the domain answers with
- * the DID at `/.well-known/atproto-did`. A handle that only one side claims proves nothing.
+ * the DID at `/.well-known/atproto-did`. A handle that only one side claims proves nothing, and where the TXT
+ * record names a DID, no handle is asked: it names the member, or the domain is not the member's.
  */
 import { type Identity, IdentityNotFound, IdentityUnavailable } from '../../appview/identity/did.ts';
 import { FetchFailed, FetchRefused, type GuardedFetch } from '../../appview/identity/fetch.ts';
-import { type Finding, judged, passed, undecided } from './finding.ts';
-import { judgeControlRecord } from './judgements.ts';
+import { type Finding, judged, passed, recordsOf, undecided } from './finding.ts';
+import { judgeControlRecord, namedDids } from './judgements.ts';
 import type { Witness } from './witness.ts';
 
 /** Satisfied by appview's Identities. */
@@ -32,7 +33,7 @@ export async function checkControl(
 ): Promise<Finding> {
   const answer = await witness.txt(`_atproto.${subject.domain}`);
   const byRecord = judged(answer, (texts) => judgeControlRecord(texts, subject.did));
-  if (byRecord.verdict === 'passed') return byRecord;
+  if (byRecord.verdict === 'passed' || namedDids(recordsOf(answer)).size > 0) return byRecord;
   const byHandle = await checkHandle(subject, witness, sources);
   if (byHandle?.verdict === 'passed') return byHandle;
   // Whoever could not answer might have said yes.

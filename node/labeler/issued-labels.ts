@@ -10,7 +10,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Keypair } from '@atproto/crypto';
 import { CorruptState, type Database, transaction } from '../../appview/database.ts';
-import { decodeLabel, labelBytes, type SignedLabel, type UnsignedLabel } from '../../appview/labels/codec.ts';
+import {
+  decodeLabel,
+  encodeLabel,
+  labelBytes,
+  type SignedLabel,
+  type UnsignedLabel,
+} from '../../appview/labels/codec.ts';
 import type { Decision, Label } from './decision.ts';
 import { doesNotDecode, LabelsFrame } from './label-frame.ts';
 import { type LabelSigner, labelSigner } from './label-signer.ts';
@@ -151,15 +157,22 @@ export class IssuedLabels {
     }
   }
 
-  /** Signs what an older key signed among them with today's, and stores it. */
-  async resign(seqs: readonly number[]): Promise<void> {
+  /**
+   * Signs what an older key signed among them with today's, and stores it.
+   *
+   * @returns undefined once it is stored; where the disk has no room, all of them in that order, for this once
+   */
+  async resign(seqs: readonly number[]): Promise<SignedLabel[] | undefined> {
     const rows = this.#tables.rowsOf(seqs);
     if (rows.length < seqs.length) throw new CorruptState('node.db: a label that stands is not in the log.');
     const signing = this.#signing;
-    await this.#resign(
+    const anew = await this.#resign(
       rows.filter(({ key }) => key !== signing.id),
       signing,
     );
+    if (anew.every(({ isStored }) => isStored)) return undefined;
+    const fresh = new Map(anew.map(({ seq, label }) => [seq, label]));
+    return rows.map((row) => fresh.get(row.seq) ?? storedLabel(row));
   }
 
   async #commitAll(): Promise<void> {
@@ -261,7 +274,13 @@ export class IssuedLabels {
       rows.map(async (row) => ({ seq: row.seq, label: await signed(storedLabel(row), signer) })),
     );
     const store = () => labels.map((one) => ({ ...one, body: this.#tables.resign(one.seq, one.label, id) }));
-    return transaction(this.#db, store);
+    try {
+      return transaction(this.#db, store).map((one) => ({ ...one, isStored: true }));
+    } catch (error) {
+      // A read needs no room: whoever reads gets it, and the next reader has it signed again.
+      if (!isFull(error)) throw error;
+      return labels.map((one) => ({ ...one, body: encodeLabel(one.label), isStored: false }));
+    }
   }
 
   #fromMemory(seq: number): LabelsFrame[] {
@@ -300,6 +319,10 @@ export class IssuedLabels {
 async function signed(label: UnsignedLabel, signer: LabelSigner): Promise<SignedLabel> {
   const { sig: _, ...fields } = label as SignedLabel;
   return { ...fields, sig: await signer.sign(labelBytes(fields)) };
+}
+
+function isFull(error: unknown): boolean {
+  return /^(SQLITE_FULL|ENOSPC|EDQUOT)/.test((error as NodeJS.ErrnoException).code ?? '');
 }
 
 /** @throws CorruptState when the log holds what we never wrote */

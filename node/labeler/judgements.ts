@@ -15,10 +15,15 @@ import { mxText } from './witness.ts';
  * Two records that name different DIDs prove nothing for either (https://atproto.com/specs/handle).
  */
 export function judgeControlRecord(texts: string[], did: string): Finding {
-  const named = new Set(texts.filter((text) => text.startsWith('did=')).map((text) => text.slice(4).trim()));
+  const named = namedDids(texts);
   if (named.size === 0) return failed(`no TXT record with did=${did}`);
   if (named.size > 1) return failed('TXT records name several DIDs; leave one');
   return named.has(did) ? passed('the TXT record names the DID') : failed(`the TXT record names another DID`);
+}
+
+/** What `did=` records name. */
+export function namedDids(texts: string[]): Set<string> {
+  return new Set(texts.filter((text) => text.startsWith('did=')).map((text) => text.slice(4).trim()));
 }
 
 /** At least one server takes mail: replies and bounces have somewhere to go. */

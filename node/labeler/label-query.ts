@@ -7,6 +7,8 @@
  * come as the JSON that was made when they were issued.
  */
 import type { Database } from '../../appview/database.ts';
+import type { SignedLabel } from '../../appview/labels/codec.ts';
+import { labelJson } from './label-json.ts';
 import { lastCharacter } from './label-tables.ts';
 
 export type LabelQuery = {
@@ -26,8 +28,8 @@ export type LabelPage =
 /** Satisfied by IssuedLabels. */
 export interface Resigning {
   readonly keyId: number;
-  /** Signs what an older key signed among them with today's, and stores it. */
-  resign(seqs: readonly number[]): Promise<void>;
+  /** Signs what an older key signed among them with today's. @returns all of them where it could not be stored */
+  resign(seqs: readonly number[]): Promise<SignedLabel[] | undefined>;
 }
 
 type Range = { from: string; to: string };
@@ -64,13 +66,11 @@ export class LabelQueries {
     const parts = this.#read(ranges, start, limit, now);
     // Each at most once: what was signed anew is found as it is now.
     if (parts.some(({ foreign }) => foreign > 0)) {
-      await this.#issued.resign(parts.flatMap(({ seqs }) => seqs.split(',').map(Number)));
+      const anew = await this.#issued.resign(parts.flatMap(({ seqs }) => seqs.split(',').map(Number)));
+      if (anew) return pageOf(parts, anew.map(labelJson).join(','), limit);
       return this.page({ uriPatterns, limit, ...(cursor !== undefined && { cursor }) }, now);
     }
-    const labels = parts.map((part) => part.labels).join(',');
-    const found = parts.reduce((sum, part) => sum + part.found, 0);
-    const last = parts.at(-1);
-    return { kind: 'page', labels, ...(last && found === limit && { cursor: writeCursor(lastOf(last)) }) };
+    return pageOf(parts, parts.map((part) => part.labels).join(','), limit);
   }
 
   #read(ranges: Range[], start: Position, limit: number, now: number): Found[] {
@@ -88,6 +88,12 @@ export class LabelQueries {
     }
     return parts;
   }
+}
+
+function pageOf(parts: readonly Found[], labels: string, limit: number): LabelPage {
+  const found = parts.reduce((sum, part) => sum + part.found, 0);
+  const last = parts.at(-1);
+  return { kind: 'page', labels, ...(last && found === limit && { cursor: writeCursor(lastOf(last)) }) };
 }
 
 function lastOf({ last, seqs }: Found): Position {

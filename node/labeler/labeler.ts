@@ -13,6 +13,7 @@ import { attestationUri } from '../../appview/attestation-uri.ts';
 import type { AttestationRow } from '../../appview/firehose/attestations.ts';
 import type { RecordEvents } from '../enforcement/event-log.ts';
 import type { OwnEvent } from '../enforcement/event-store.ts';
+import { heldForReview } from '../reputation/review.ts';
 import type { CheckDomain } from './checks.ts';
 import { type AttestedDomain, type Decision, decide, type StandingNow } from './decision.ts';
 import type { DnsChange } from './dns-changes.ts';
@@ -47,7 +48,9 @@ export interface AttestationIndex {
 }
 
 /** Satisfied by node/enforcement's Standing: `active` where nothing is in force. */
-export type StandingOfMember = (did: string) => { state: string; until: number | null };
+export type StandingOfMember = (did: string) => MemberStanding;
+
+type MemberStanding = { state: string; until: number | null; by?: string; reason?: string | null };
 
 export type LabelerOptions = {
   issued: IssuedLabels;
@@ -209,9 +212,8 @@ export class Labeler {
 
   /** `until`: Unix ms, null where it has no end. */
   #standing(did: string): { standing: StandingNow; until: number | null } {
-    const { state, until } = this.#o.standingOf?.(did) ?? { state: 'active', until: null };
-    if (state === 'active') return { standing: 'good', until: null };
-    return { standing: state === 'suspended' || state === 'removed' ? 'stopped' : 'warned', until };
+    const member = this.#o.standingOf?.(did) ?? { state: 'active', until: null };
+    return { standing: standingNow(member), until: member.state === 'active' ? null : member.until };
   }
 
   /** Unix ms: of the look after the measure in force, at the latest that of the next round. */
@@ -276,6 +278,12 @@ export class Labeler {
 }
 
 const voidClaim = new Error('the claim is void');
+
+function standingNow({ state, by, reason }: MemberStanding): StandingNow {
+  if (state === 'active') return 'good';
+  if (state === 'suspended' || state === 'removed') return 'stopped';
+  return state === 'held' && by === 'automatic' && reason === heldForReview ? 'in-review' : 'warned';
+}
 
 /** Whatever labels it has stay as they are. */
 function unjudged({ uri, cid }: { uri: string; cid: string }): AttestedDomain {

@@ -3,9 +3,10 @@
  * thirds of the work.
  *
  * Promise: what the method's lexicon refuses is refused in xrpc-server's words: 400, `{ error, message }`.
- * Labels are public, so any page may ask (CORS).
+ * Labels are public, so any page may ask (CORS). Corrupt state of our own stops the process.
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { isCorruption } from '../../appview/database.ts';
 import { com } from '../../lexicons/index.ts';
 import type { LabelQueries, LabelQuery } from './label-query.ts';
 
@@ -36,6 +37,11 @@ export function queryRoute(o: QueryRouteOptions): RequestListener {
       o.log.error({ err: error }, 'queryLabels failed');
       if (reply.headersSent) reply.destroy();
       else refuse(reply, 500, { error: 'InternalServerError', message: 'Internal Server Error' });
+      // Uncaught on purpose, once this answer is on its way.
+      if (isCorruption(error))
+        setImmediate(() => {
+          throw error;
+        });
     }
   };
 }

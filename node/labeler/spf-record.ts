@@ -15,8 +15,10 @@ export type Mechanism = {
   text: string;
   /** The domain it names, macros not yet expanded; undefined: the domain of the record. */
   target?: string;
-  /** A prefix of length 0: every address of a family is in it. */
-  isEveryAddress: boolean;
+  /** Of `ip4` and `ip6`. */
+  address?: string;
+  /** How many bits of an address count; of `ip4` and `ip6` one of them. */
+  prefix: { 4: number; 6: number };
 };
 
 export type SpfRecord = { mechanisms: Mechanism[]; redirect?: string };
@@ -57,7 +59,7 @@ function parseMechanism(text: string): Mechanism | undefined {
   const [, sign, name, rest] = match as unknown as [string, Qualifier | '', string, string];
   const kind = name.toLowerCase() as Mechanism['kind'];
   // RFC 7208 §4.6.2: the qualifier is optional and defaults to "+".
-  const mechanism: Mechanism = { kind, qualifier: sign || '+', text, isEveryAddress: false };
+  const mechanism: Mechanism = { kind, qualifier: sign || '+', text, prefix: { 4: 32, 6: 128 } };
   if (kind === 'all') return rest === '' ? mechanism : undefined;
   if (kind === 'ip4' || kind === 'ip6') return withNetwork(mechanism, rest);
   if (kind === 'a' || kind === 'mx') return withPrefixes(mechanism, rest);
@@ -77,16 +79,18 @@ function withPrefixes(mechanism: Mechanism, rest: string): Mechanism | undefined
   const [, target, v4, v6] = match;
   if (target !== undefined && !isDomainSpec(target)) return undefined;
   if (!isPrefix(v4, 32) || !isPrefix(v6, 128)) return undefined;
-  const isEveryAddress = v4 === '0' || v6 === '0';
-  return { ...mechanism, isEveryAddress, ...(target !== undefined && { target }) };
+  const prefix = { 4: Number(v4 ?? 32), 6: Number(v6 ?? 128) };
+  return { ...mechanism, prefix, ...(target !== undefined && { target }) };
 }
 
 function withNetwork(mechanism: Mechanism, rest: string): Mechanism | undefined {
-  const [, address, prefix] = /^:([^/]*)(?:\/(\d+))?$/.exec(rest) ?? [];
+  const [, address, bits] = /^:([^/]*)(?:\/(\d+))?$/.exec(rest) ?? [];
   if (address === undefined) return undefined;
   const isAddress = mechanism.kind === 'ip4' ? isIPv4(address) : isIPv6(address) && !address.includes('%');
-  if (!isAddress || !isPrefix(prefix, mechanism.kind === 'ip4' ? 32 : 128)) return undefined;
-  return { ...mechanism, isEveryAddress: prefix === '0' };
+  const max = mechanism.kind === 'ip4' ? 32 : 128;
+  if (!isAddress || !isPrefix(bits, max)) return undefined;
+  const prefix = Number(bits ?? max);
+  return { ...mechanism, address, prefix: { 4: prefix, 6: prefix } };
 }
 
 function isPrefix(text: string | undefined, max: number): boolean {

@@ -12,6 +12,7 @@ import { ErrorFrame, MessageFrame, XrpcStreamServer } from '@atproto/xrpc-server
 import type { WebSocket } from 'ws';
 import type { Database } from '../../appview/database.ts';
 import { com } from '../../lexicons/index.ts';
+import { streamCursor } from '../web/stream-cursor.ts';
 import type { Xrpc } from '../web/xrpc.ts';
 import type { IssuedLabels } from './issued-labels.ts';
 import type { LabelsFrame } from './label-frame.ts';
@@ -50,7 +51,7 @@ async function* subscription(
   socket: WebSocket,
   { issued, count, heartbeatMs = 30_000 }: LabelerXrpcOptions,
 ): AsyncGenerator<ErrorFrame | MessageFrame, void, undefined> {
-  const cursor = cursorOf(request);
+  const cursor = streamCursor(request);
   if (cursor === 'invalid') {
     yield new ErrorFrame({ error: 'InvalidRequest', message: 'cursor must be a non-negative integer' });
     return;
@@ -117,14 +118,6 @@ function sendAll(
     raw.write(batch.at(-1)!.message, sent);
     raw.uncork();
   });
-}
-
-function cursorOf(request: IncomingMessage): number | 'invalid' | undefined {
-  const text = new URL(request.url ?? '', 'http://localhost').searchParams.get('cursor');
-  // An empty value is what clients send for "none".
-  if (text === null || text === '') return undefined;
-  const cursor = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  return Number.isSafeInteger(cursor) ? cursor : 'invalid';
 }
 
 /**

@@ -5,22 +5,11 @@
  * attests one of the domains: a member suspended elsewhere does not come back under a new name.
  */
 import type { Database } from '../../appview/database.ts';
-import { type SignalFigures, type SignalValue, signalValues } from '../../appview/labels/signal.ts';
+import { signalValues } from '../../appview/labels/signal.ts';
 import { didOf, type Signals, type StoredSignal } from '../../appview/listing/signals.ts';
+import type { PeerSignalDetail } from '../enforcement/peer-signal.ts';
 
-export type Finding = {
-  /** DID of the peer that says so. */
-  src: string;
-  val: SignalValue;
-  uri: string;
-  /** RFC 3339. */
-  cts: string;
-  exp?: string;
-  reason?: string;
-  evidence?: string;
-  figures?: SignalFigures[];
-  /** By what it was found. */
-  by: 'did' | 'domain' | 'domain-of-did';
+export type Finding = PeerSignalDetail & {
   /** Unix ms. */
   receivedAt: number;
 };
@@ -95,21 +84,6 @@ export function findingOf(
       ...(figures !== undefined && { figures }),
     },
   ];
-}
-
-/** For a person's eyes. */
-export function findingText({ src, val, uri, reason, evidence, exp, figures, by }: Finding): string {
-  const how = {
-    did: '',
-    domain: ', by its domain',
-    'domain-of-did': ', by another account with this domain',
-  }[by];
-  const until = exp === undefined ? '' : `, until ${exp}`;
-  const sums = (figures ?? []).map(
-    ({ window, sends, bounces, complaints }) =>
-      ` ${window}: ${sends} sent, ${bounces} bounced, ${complaints} complaints.`,
-  );
-  return `${src} says ${val} of ${uri}${how} (${reason ?? 'no reason'}, from ${evidence ?? 'no evidence'}${until}).${sums.join('')}`;
 }
 
 function keyOf({ src, uri, val }: Finding): string {

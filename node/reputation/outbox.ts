@@ -13,9 +13,7 @@ import {
 } from '../../appview/labels/signal.ts';
 import type { Projection } from '../enforcement/event-store.ts';
 import type { Event } from '../enforcement/events.ts';
-
-/** Who acts in the name of a peer's signal; in the event's `actor`. */
-export const peerSignalActor = 'peer-signal';
+import { peerSignalActor } from '../enforcement/peer-signal.ts';
 
 /** By the state of a standing. A hold is a warning until somebody has looked. */
 const signalFor: Readonly<Record<string, SignalValue>> = {

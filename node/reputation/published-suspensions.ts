@@ -3,7 +3,8 @@
  *
  * Promise: a label stands on the URI of the domain's record, whose key is the domain, so it outlives the record; and
  * on the DID; until the end of the term. It is published only of a member that is suspended or removed here, and
- * withdrawn as soon as that is over, after a restart too. Each act is an event, with who did it.
+ * withdrawn as soon as that is over, after a restart too. Each act is an event, with who did it, before it is a
+ * label: what a crash cut short between the two is carried out at the next start.
  * To publish is a decision of the cooperative's governance; until there is one, it is an act of the operator's.
  */
 import type { Logger } from 'pino';
@@ -15,7 +16,7 @@ import { type SuspensionReason, suspensionReasons } from '../../appview/labels/s
 import { didOf } from '../../appview/listing/signals.ts';
 import type { RecordEvents } from '../enforcement/event-log.ts';
 import type { Event } from '../enforcement/events.ts';
-import type { Label } from '../labeler/decision.ts';
+import type { Decision, Label } from '../labeler/decision.ts';
 import type { IssuedLabel, IssuedLabels } from '../labeler/issued-labels.ts';
 
 export const longestTermMs = 366 * 86_400_000;
@@ -46,6 +47,7 @@ export class PublishedSuspensions {
   readonly #o: PublishedSuspensionsOptions;
   readonly #find: Database.Statement;
   readonly #published: Database.Statement;
+  readonly #lastActs: Database.Statement;
   /** What is decided of one member rests on what was decided before. */
   #working: Promise<unknown> = Promise.resolve();
 
@@ -58,6 +60,14 @@ export class PublishedSuspensions {
     this.#published = options.db.prepare(
       `SELECT DISTINCT uri FROM current_label WHERE val IN (SELECT value FROM json_each(?))`,
     );
+    // Not of a standing that has changed since.
+    this.#lastActs = options.db.prepare(
+      `SELECT e.did, e.domain, e.detail FROM member m JOIN event e ON e.id = (
+         SELECT max(id) FROM event WHERE did = m.did AND type = 'staff_act'
+         AND detail->>'act' IN ('suspension_published', 'suspension_withdrawn'))
+       WHERE m.state IN ('suspended', 'removed') AND (m.state_until IS NULL OR m.state_until > ?)
+       AND e.at >= coalesce(m.state_at, 0)`,
+    );
   }
 
   /** @returns what was issued, or why nothing was */
@@ -68,13 +78,7 @@ export class PublishedSuspensions {
       const { did, domain, reason, until, by } = wanted;
       const detail = { act: 'suspension_published', code: reason, until, by: 'person', actor: by };
       this.#o.record({ type: 'staff_act', did, domain, detail });
-      const exp = new Date(until).toISOString();
-      const issue = [attestationUri(did, domain), did].map((uri) => ({ uri, val: prefix + reason, exp }));
-      // Of one subject one reason stands.
-      const negate = this.#standing(did).filter(
-        ({ uri, val }) => val !== prefix + reason && issue.some((one) => one.uri === uri),
-      );
-      return this.#o.issued.append({ issue, negate });
+      return this.#o.issued.append(this.#decisionOf(wanted));
     });
   }
 
@@ -104,6 +108,8 @@ export class PublishedSuspensions {
     for (const did of new Set(uris.map(didOf))) {
       if (!this.#isSuspended(this.#find.get('', did) as Row | undefined)) this.#withdrawSoon(did);
     }
+    for (const act of this.#lastActs.all(this.#o.now()) as ActRow[])
+      this.#soon(act.did, () => this.#carryOut(act));
     await this.#working;
   }
 
@@ -112,13 +118,40 @@ export class PublishedSuspensions {
   }
 
   #withdrawSoon(did: string): void {
-    this.withdrawSuspension({ did, by: 'clock' }).catch((error) => {
+    this.#soon(did, () => this.withdrawSuspension({ did, by: 'clock' }));
+  }
+
+  #soon(did: string, work: () => Promise<unknown>): void {
+    work().catch((error) => {
       if (isCorruption(error)) throw error;
       this.#o.log.error(
         { did, err: error },
-        'a published suspension is not withdrawn; the next start tries again',
+        'a published suspension is not as it was decided; the next start tries again',
       );
     });
+  }
+
+  /** What of an act is no label yet. */
+  #carryOut({ did, domain, detail }: ActRow): Promise<IssuedLabel[]> {
+    return this.#inTurn(() => {
+      const { act, code: reason, until } = JSON.parse(detail) as ActDetail;
+      const standing = this.#standing(did);
+      if (act === 'suspension_withdrawn') return this.#o.issued.append({ issue: [], negate: standing });
+      if (domain === null || until <= this.#o.now()) return Promise.resolve([]);
+      const { issue, negate } = this.#decisionOf({ did, domain, reason, until });
+      const isThere = ({ uri, val }: Label) => standing.some((one) => one.uri === uri && one.val === val);
+      return this.#o.issued.append({ issue: issue.filter((label) => !isThere(label)), negate });
+    });
+  }
+
+  #decisionOf({ did, domain, reason, until }: Omit<PublishedSuspension, 'by'>): Decision {
+    const exp = new Date(until).toISOString();
+    const issue = [attestationUri(did, domain), did].map((uri) => ({ uri, val: prefix + reason, exp }));
+    // Of one subject one reason stands.
+    const negate = this.#standing(did).filter(
+      ({ uri, val }) => val !== prefix + reason && issue.some((one) => one.uri === uri),
+    );
+    return { issue, negate };
   }
 
   #objection({ did, domain, until }: PublishedSuspension): PublicationRefusal | undefined {
@@ -144,6 +177,8 @@ export class PublishedSuspensions {
   }
 }
 
+type ActRow = { did: string; domain: string | null; detail: string };
+type ActDetail = { act: string; code: SuspensionReason; until: number };
 type Row = { state: string; until: number | null; domain: string | null };
 
 function isStopped(state: unknown): boolean {

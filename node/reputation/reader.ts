@@ -3,8 +3,10 @@
  *
  * Promise: only signals about which a peer's trusted label key says so are stored, once, with their cursor; what a
  * peer does costs its own stream alone. Faults beyond a limit, a cursor ahead of the peer's log, and the suspension
- * of more than max(5, 2 %) of those it vouches for within 24 h put it in quarantine until a person releases it: what
- * would have exceeded the limit is not stored, and what it said before is not answered meanwhile.
+ * of more than max(5, 2 %) of those it vouches for within 24 h put it in quarantine until a person releases it, and
+ * what it said is not answered meanwhile. What would have exceeded the limit on suspensions is not stored, so that
+ * the release lets it through; a frame with faults is read but for these, so that the release does not meet it again.
+ * A disk that fails for a while is tried again.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -57,7 +59,9 @@ export const signalLimits: LabelLimits = {
 /** Ends the reading of one peer. */
 class Quarantined extends Error {}
 
-type Reading = { ending: AbortController; done: Promise<void>; conduct: Conduct };
+/** `failures`: connections in a row that brought nothing. */
+type Course = { conduct: Conduct; failures: number };
+type Reading = { ending: AbortController; done: Promise<void> };
 
 export class SignalReader {
   readonly #o: SignalReaderOptions;
@@ -100,73 +104,100 @@ export class SignalReader {
   }
 
   /** A peer that came back meanwhile keeps what it says now. */
-  #forget(peer: string): void {
-    if (!this.#readings.has(peer) && !this.#stopped) this.#o.signals.forget(peer);
+  #forget(peer: string, failures = 0): void {
+    if (this.#readings.has(peer) || this.#stopped) return;
+    if (this.#tried(() => this.#o.signals.forget(peer))) return;
+    setTimeout(() => this.#forget(peer, failures + 1), this.#retryMs(failures + 1)).unref();
+  }
+
+  /** @returns false where our disk failed, for a while */
+  #tried(write: () => void): boolean {
+    try {
+      write();
+      return true;
+    } catch (error) {
+      if (isCorruption(error)) throw error;
+      this.#o.count('signals_failed');
+      this.#o.log.error({ err: error }, 'what is known of a private channel is not stored; trying again');
+      return false;
+    }
   }
 
   #read(peer: string): void {
     const before = this.#readings.get(peer)?.done ?? Promise.resolve();
     const ending = new AbortController();
-    const conduct = new Conduct(this.#o.limits ?? signalLimits);
+    const course = { conduct: new Conduct(this.#o.limits ?? signalLimits), failures: 0 };
     // Corrupt state of our own is thrown out of here as an unhandled rejection, to stop the process.
-    const done = before.then(() => this.#run(peer, conduct, ending.signal));
-    this.#readings.set(peer, { ending, done, conduct });
+    const done = before.then(() => this.#run(peer, course, ending.signal));
+    this.#readings.set(peer, { ending, done });
   }
 
-  async #run(peer: string, conduct: Conduct, ending: AbortSignal): Promise<void> {
-    const { signals, firstRetryMs = 250 } = this.#o;
-    let failures = 0;
-    while (!ending.aborted && !signals.peer(peer).quarantine) {
+  async #run(peer: string, course: Course, ending: AbortSignal): Promise<void> {
+    while (!ending.aborted) {
       const began = this.#o.now();
+      // Until it brings something: also one that takes the connection and hangs up.
+      course.failures += 1;
       try {
-        await this.#followOnce(peer, conduct, ending);
-        failures = 0;
+        if (this.#o.signals.peer(peer).quarantine) return;
+        await this.#followOnce(peer, course, ending);
       } catch (error) {
         if (isCorruption(error)) throw error;
         if (error instanceof Quarantined || ending.aborted) return;
-        // One that stood for a while had no failure at the start.
-        failures = this.#o.now() - began > 60_000 ? 1 : failures + 1;
         this.#o.count('signal_stream_failed');
         this.#o.log.info({ peer, err: error }, 'the private channel of a peer failed, connecting again');
       }
-      const wait = Math.min(firstRetryMs * 2 ** Math.min(failures, 20), longestRetryMs);
-      await pause(wait * (0.5 + Math.random() / 2), undefined, { signal: ending, ref: false }).catch(
-        () => undefined,
-      );
+      // One that stood for a while had no failure at the start.
+      if (this.#o.now() - began > 60_000) course.failures = 1;
+      const options = { signal: ending, ref: false };
+      await pause(this.#retryMs(course.failures), undefined, options).catch(() => undefined);
     }
   }
 
-  async #followOnce(peer: string, conduct: Conduct, ending: AbortSignal): Promise<void> {
+  #retryMs(failures: number): number {
+    const { firstRetryMs = 250 } = this.#o;
+    return Math.min(firstRetryMs * 2 ** Math.min(failures, 20), longestRetryMs) * (0.5 + Math.random() / 2);
+  }
+
+  async #followOnce(peer: string, course: Course, ending: AbortSignal): Promise<void> {
     const { signals, channel, quietMs = 5_000 } = this.#o;
     if ((await this.#o.keyOf(peer)) === undefined) throw new Error('no label key of this peer counts now');
     let quiet: NodeJS.Timeout | undefined;
     const onOpen = () => {
-      quiet ??= setInterval(() => signals.caughtUp(peer), quietMs).unref();
+      quiet ??= setInterval(() => this.#tried(() => signals.caughtUp(peer)), quietMs).unref();
     };
     const onFrame = async (frame: SignalFrame) => {
-      await this.#take(peer, frame, conduct, ending);
+      await this.#take(peer, frame, course, ending);
       quiet?.refresh();
     };
     try {
       await channel.follow(peer, signals.peer(peer).cursor ?? 0, { onOpen, onFrame }, ending);
     } finally {
       clearInterval(quiet);
+      this.#tried(() => signals.saveCaughtUp(peer));
     }
   }
 
-  async #take(peer: string, frame: SignalFrame, conduct: Conduct, ending: AbortSignal): Promise<void> {
+  async #take(peer: string, frame: SignalFrame, course: Course, ending: AbortSignal): Promise<void> {
+    const { conduct } = course;
     if (frame.kind === 'error') return this.#notice(peer, frame.error);
     if (frame.kind !== 'signals') {
-      if (frame.kind === 'malformed') this.#fault(peer, 'malformed', conduct);
+      if (frame.kind === 'malformed' && this.#isTooMuch('malformed', conduct))
+        this.#quarantine(peer, 'malformed');
       return;
     }
     const { seq, signals: values } = frame;
-    if (values.length > signalsPerFrame) this.#quarantine(peer, 'too_large');
+    if (values.length > signalsPerFrame) return this.#store(peer, seq, [], 'too_large');
     await this.#pace(peer, values.length, conduct, ending);
-    const own = values.flatMap((value) => this.#own(peer, value, conduct) ?? []);
-    const good = await this.#verified(peer, own, conduct);
+    let tooMuch: Fault | undefined;
+    const onFault = (kind: Fault) => {
+      if (this.#isTooMuch(kind, conduct)) tooMuch ??= kind;
+    };
+    const own = values.flatMap((value) => this.#own(peer, value, onFault) ?? []);
+    const good = await this.#verified(peer, own, onFault);
     ending.throwIfAborted();
-    this.#store(peer, seq, good);
+    const isNew = seq > (this.#o.signals.peer(peer).cursor ?? 0);
+    this.#store(peer, seq, good, tooMuch);
+    if (isNew) course.failures = 0;
   }
 
   #notice(peer: string, error: string): void {
@@ -181,17 +212,21 @@ export class SignalReader {
     if (waitMs > 0) await pause(waitMs, undefined, { signal: ending });
   }
 
-  #own(peer: string, value: unknown, conduct: Conduct): Signal | undefined {
+  #own(peer: string, value: unknown, onFault: (kind: Fault) => void): Signal | undefined {
     const signal = parseSignal(value);
     if (signal?.label.src !== peer) {
-      this.#fault(peer, signal ? 'foreign_src' : 'malformed', conduct);
+      onFault(signal ? 'foreign_src' : 'malformed');
       return undefined;
     }
-    if (Date.parse(signal.label.cts) > this.#o.now() + clockDriftMs) this.#fault(peer, 'future_cts', conduct);
+    if (Date.parse(signal.label.cts) > this.#o.now() + clockDriftMs) onFault('future_cts');
     return signal;
   }
 
-  async #verified(peer: string, signals: readonly Signal[], conduct: Conduct): Promise<Signal[]> {
+  async #verified(
+    peer: string,
+    signals: readonly Signal[],
+    onFault: (kind: Fault) => void,
+  ): Promise<Signal[]> {
     const key = await this.#key(peer);
     const bad = signals.filter((signal) => !verifySignal(signal, key));
     if (bad.length === 0) return [...signals];
@@ -199,7 +234,7 @@ export class SignalReader {
     this.#o.forgetKey(peer);
     const fresh = await this.#key(peer);
     const worse = fresh === key ? bad : bad.filter((signal) => !verifySignal(signal, fresh));
-    for (const _ of worse) this.#fault(peer, 'bad_signature', conduct);
+    for (const _ of worse) onFault('bad_signature');
     return signals.filter((signal) => !worse.includes(signal));
   }
 
@@ -209,13 +244,20 @@ export class SignalReader {
     return key;
   }
 
-  #store(peer: string, seq: number, good: readonly Signal[]): void {
+  /** @param quarantine the frame is stored, and the last that is read */
+  #store(peer: string, seq: number, good: readonly Signal[], quarantine?: Fault): void {
     const { signals, count, onStored, limits = signalLimits } = this.#o;
     const countedAt = this.#countedAt(peer);
     if (this.#suspendsTooMany(peer, good, countedAt)) this.#quarantine(peer, 'too_many_suspensions');
-    const refused = signals.receive(peer, seq, good, { countedAt, maxStored: limits.maxStored });
+    const { maxStored } = limits;
+    const refused = signals.receive(peer, seq, good, {
+      countedAt,
+      maxStored,
+      ...(quarantine && { quarantine }),
+    });
     for (let n = 0; n < refused; n++) count('signals_refused', 'too_many');
     for (const { label } of good) count('signals_received', label.val);
+    if (quarantine) this.#quarantined(peer, quarantine);
     if (good.length > 0) onStored();
   }
 
@@ -241,14 +283,18 @@ export class SignalReader {
     return suspended.size > Math.max(suspensionsADay, Math.floor(suspensionShare * vouchedBy(peer)));
   }
 
-  #fault(peer: string, kind: Fault, conduct: Conduct): void {
+  #isTooMuch(kind: Fault, conduct: Conduct): boolean {
     this.#o.count('signals_refused', kind);
-    if (conduct.fault(kind, this.#o.now())) this.#quarantine(peer, kind);
+    return conduct.fault(kind, this.#o.now()) !== undefined;
   }
 
   #quarantine(peer: string, reason: string): never {
-    const { signals, log, count, onQuarantine } = this.#o;
-    signals.quarantine(peer, reason);
+    this.#o.signals.quarantine(peer, reason);
+    this.#quarantined(peer, reason);
+  }
+
+  #quarantined(peer: string, reason: string): never {
+    const { log, count, onQuarantine } = this.#o;
     count('signal_stream_quarantined', reason);
     log.error({ peer, reason }, 'the private channel of a peer is quarantined until it is released');
     onQuarantine(peer, reason);

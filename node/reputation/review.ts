@@ -2,15 +2,16 @@
  * Held for review: who is suspended at a peer's and enrols here waits until a person has looked.
  *
  * Promise: the enrolment, the hold, the events that name the signals and the notice to the operator are one commit,
- * whichever process enrols. The member reads that it is held for review, and not whose signal that is. A signal
- * that was here already when a person last decided about the member does not hold it again.
+ * whichever process enrols. The member reads that it is held for review, and not whose signal that is. A signal on
+ * the member itself that was told of it before a person last decided about it does not hold it again; one on a
+ * domain that is new here holds whoever enrols it.
  */
 import type { Database } from '../../appview/database.ts';
 import type { Projection } from '../enforcement/event-store.ts';
 import { EventStore } from '../enforcement/event-store.ts';
 import { outboxes } from '../enforcement/events.ts';
+import { peerSignalActor } from '../enforcement/peer-signal.ts';
 import { type Finding, type FindingsOf, isSuspension } from './findings.ts';
-import { peerSignalActor } from './outbox.ts';
 import { peerSignal } from './telling.ts';
 
 export const heldForReview = 'Held for review.';
@@ -32,6 +33,7 @@ export class EnrolmentReview {
   readonly #store: EventStore;
   readonly #standing: Database.Statement;
   readonly #hold: Database.Statement;
+  readonly #told: Database.Statement;
 
   constructor(options: EnrolmentReviewOptions) {
     const { db, projections, now } = options;
@@ -44,6 +46,10 @@ export class EnrolmentReview {
       `UPDATE member SET state = 'held', state_reason = ?, state_until = NULL, state_by = 'automatic', state_at = ?
        WHERE did = ?`,
     );
+    this.#told = db.prepare(
+      `SELECT 1 FROM event WHERE did = ? AND at <= ? AND type = 'peer_signal' AND detail->>'src' = ?
+       AND detail->>'uri' = ? AND detail->>'val' = ?`,
+    );
   }
 
   /** Why this enrolment waits; empty: it does not. @param domains those that are new */
@@ -51,7 +57,14 @@ export class EnrolmentReview {
     const { personAt } = (this.#standing.get(did) ?? { personAt: null }) as { personAt: number | null };
     return this.#o
       .findingsOf(did, domains)
-      .filter((one) => isSuspension(one) && (personAt === null || one.receivedAt > personAt));
+      .filter((one) => isSuspension(one) && !(personAt !== null && this.#isDecided(did, one, personAt)));
+  }
+
+  /** A renewal keeps the time of its first receipt; what ended and was said anew has a new one. */
+  #isDecided(did: string, { by, src, uri, val, receivedAt }: Finding, personAt: number): boolean {
+    return (
+      by === 'did' && receivedAt <= personAt && this.#told.get(did, personAt, src, uri, val) !== undefined
+    );
   }
 
   /**

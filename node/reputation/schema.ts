@@ -26,7 +26,4 @@ export const reputationSchema = `
     PRIMARY KEY (uri, val)
   ) STRICT;
   CREATE INDEX issued_signal_by_did ON issued_signal (did);
-
-  -- Days of warming that a domain was given for what a trusted peer said of it.
-  ALTER TABLE domain ADD COLUMN warmed_days INTEGER NOT NULL DEFAULT 0;
 `;

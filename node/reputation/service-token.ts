@@ -4,8 +4,8 @@
  * Promise: a caller is known only by a token of a peer whom we serve, for exactly this cooperative and this method,
  * at most a minute long, signed with the key that we trust as its label key, and used once. Every other token ends
  * in the same refusal after the same work: one verification, with a key of nobody where there is none to try, and
- * no question to the network that the answer waits for. A token from before this process began is refused, since
- * whether it was used is not known.
+ * no question to the network that the answer waits for. A token that may have been used before this process began is
+ * refused: one from before, and, since a peer's clock may be ahead of ours, one of the first seconds.
  *
  * https://atproto.com/specs/xrpc#inter-service-authentication-jwt
  */
@@ -17,6 +17,8 @@ import { verifySignature } from '../../appview/identity/signature.ts';
 /** Of the tokens that we make. Half of what a peer allows, for clocks that differ. */
 const lifetimeS = 30;
 const longestMs = 60_000;
+/** By how much a peer's clock may be ahead of ours. */
+const longestLeadMs = 5_000;
 const maxTokenBytes = 2_048;
 /** Of each peer: tokens a minute, and those that may come at once. */
 const perMinute = 60;
@@ -28,8 +30,8 @@ export type CallerOptions = {
   did: string;
   /** Whether this cooperative may read what we tell peers. */
   serves: (did: string) => boolean;
-  /** The label key of a peer whom we serve, as far as it is trusted. Its refusal counts as no key. */
-  keyOf: (did: string) => Promise<string | undefined>;
+  /** The label key of a peer whom we serve, as far as it is trusted, and known here already. */
+  keyOf: (did: string) => string | undefined;
   /** The key may have changed: ask in the background, for the next token. */
   refreshKey: (did: string) => void;
   now: () => number;
@@ -80,7 +82,7 @@ export class Callers {
       const did = this.#peerNamed(iss);
       if (isSecondTry && did) this.#o.refreshKey(did);
       if (isSecondTry) return decoyKey;
-      const key = did && (await this.#o.keyOf(did).catch(() => undefined));
+      const key = did && this.#o.keyOf(did);
       if (key) peer = did;
       return key ?? decoyKey;
     };
@@ -108,11 +110,17 @@ export class Callers {
     const now = this.#o.now();
     const until = exp * 1000;
     if (!Number.isSafeInteger(exp) || until <= now || until > now + longestMs) return false;
-    if (!Number.isSafeInteger(iat) || (iat as number) > exp || (iat as number) * 1000 < this.#startedAt)
-      return false;
+    if (!this.#isOfOurTime(iat, exp)) return false;
     if (typeof jti !== 'string' || jti.length < 8 || jti.length > 128) return false;
     // In this order, so that what one peer has us remember is bounded by its rate.
     return this.#hasRoom(peer) && this.#isFirst(`${peer} ${jti}`, until, now);
+  }
+
+  /** What was made before we began was made before `startedAt`, by a clock that is ahead as far as may be. */
+  #isOfOurTime(iat: unknown, exp: number): boolean {
+    if (!Number.isSafeInteger(iat) || (iat as number) > exp) return false;
+    const at = (iat as number) * 1000;
+    return at <= this.#o.now() + longestLeadMs && at > this.#startedAt + longestLeadMs;
   }
 
   #isFirst(id: string, until: number, now: number): boolean {

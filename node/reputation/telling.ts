@@ -1,16 +1,18 @@
 /**
  * A peer's signal about one of our members: an event on the member's timeline, and a notice to the operator.
  *
- * Promise: each signal is told once, also after a crash between its receipt and its telling. Nothing follows from
+ * Promise: each signal is told once, also after a crash between its receipt and its telling; what could not be told
+ * is tried again, with the next one or after a while. Nothing follows from
  * it by itself: the member goes on, a person decides. What it does to the listing is the listing policy's business
  * (appview/listing/signals.ts, `of`); at enrolment it holds, see review.ts.
  */
 import type { Logger } from 'pino';
 import { attestedDomain } from '../../appview/attestation-uri.ts';
-import { type Database, isCorruption } from '../../appview/database.ts';
+import type { Database } from '../../appview/database.ts';
 import type { Signals, StoredSignal } from '../../appview/listing/signals.ts';
 import type { RecordEvents } from '../enforcement/event-log.ts';
 import type { OwnEvent } from '../enforcement/event-store.ts';
+import { type Retried, untilDone } from '../until-done.ts';
 import { type Finding, findingOf, membersNamed } from './findings.ts';
 
 export type TellingOptions = {
@@ -23,12 +25,14 @@ export type TellingOptions = {
   record: RecordEvents;
   log: Logger;
   count: (what: string, reason?: string) => void;
+  /** Default 10 s. */
+  retryMs?: number;
 };
 
 const atOnce = 100;
 
 /** @returns tells what has come since; cheap when nothing has */
-export function telling(o: TellingOptions): () => void {
+export function telling(o: TellingOptions): Retried {
   const named = membersNamed(o.db, o.attestationsOf);
   const isTold = o.db.prepare(
     `SELECT 1 FROM event WHERE did = ? AND type = 'peer_signal' AND detail->>'src' = ? AND detail->>'uri' = ?
@@ -47,15 +51,14 @@ export function telling(o: TellingOptions): () => void {
     }
     o.signals.markTold(stored.signal);
   };
-  return () => {
-    try {
+  return untilDone({
+    work: () => {
       for (let rest = o.signals.untold(atOnce); rest.length > 0; rest = o.signals.untold(atOnce))
         rest.forEach(tell);
-    } catch (error) {
-      if (isCorruption(error)) throw error;
-      o.log.error({ err: error }, "peers' signals are not told yet; trying again with the next one");
-    }
-  };
+    },
+    onFailure: (error) => o.log.error({ err: error }, "peers' signals are not told yet; trying again"),
+    ...(o.retryMs !== undefined && { retryMs: o.retryMs }),
+  });
 }
 
 /** @param held the member waits for review because of it */

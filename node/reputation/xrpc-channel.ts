@@ -15,6 +15,8 @@ import { decodeSignalFrame, type Signal, type SignalFrame } from '../../appview/
 import { connect, endWhenSilent, streamUrl } from '../../appview/labels/stream-socket.ts';
 import { unlessAborted } from '../../appview/labels/unless-aborted.ts';
 import { email } from '../../lexicons/index.ts';
+import { streamCursor } from '../web/stream-cursor.ts';
+import { asksWhoCalls, knowsCaller } from '../web/subscriber-places.ts';
 import type { Xrpc } from '../web/xrpc.ts';
 import type { ReputationChannel, SignalListener, SignalLog } from './channel.ts';
 import { type Callers, serviceToken } from './service-token.ts';
@@ -57,6 +59,7 @@ export class XrpcChannel implements ReputationChannel {
       this.#subscription(request, signal, log);
     // Subscribers have nothing to say to us.
     const stream = new XrpcStreamServer({ noServer: true, maxPayload: 1_024, handler });
+    asksWhoCalls(stream.wss);
     server.subscriptions.set(subscribeMethod, stream);
     server.add(email.atmos.reputation.query.main, {
       handler: async ({ params, req }) => {
@@ -111,8 +114,9 @@ export class XrpcChannel implements ReputationChannel {
       yield ErrorFrame.fromError(refusal());
       return;
     }
-    const cursor = cursorOf(request);
-    if (cursor === undefined) {
+    // Left out, it is 0: a peer wants to know what is in force.
+    const cursor = streamCursor(request) ?? 0;
+    if (cursor === 'invalid') {
       yield new ErrorFrame({ error: 'InvalidRequest', message: 'cursor must be a non-negative integer' });
       return;
     }
@@ -121,6 +125,7 @@ export class XrpcChannel implements ReputationChannel {
       return;
     }
     const replaced = this.#enter(caller);
+    knowsCaller(request);
     try {
       yield* this.#signals(caller, cursor, log, AbortSignal.any([closed, replaced.signal]));
     } finally {
@@ -177,13 +182,6 @@ function onTheWire({ label, sig, ...words }: Signal): email.atmos.reputation.def
     label,
     sig,
   } as email.atmos.reputation.defs.Signal;
-}
-
-/** Left out, it is 0: a peer wants to know what is in force. */
-function cursorOf(request: IncomingMessage): number | undefined {
-  const text = new URL(request.url ?? '', 'http://localhost').searchParams.get('cursor') || '0';
-  const cursor = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  return Number.isSafeInteger(cursor) ? cursor : undefined;
 }
 
 /** Resolves with the next signal, or when the subscriber is gone. */

@@ -11,12 +11,12 @@ import {
   decodeFrame,
   decodeLabel,
   encodeLabel,
-  encodeLabelsFrame,
   labelBytes,
   parseLabel,
   verifyLabel,
 } from '../../appview/labels/codec.ts';
 import { iso, issuer, june, memberDid } from '../unit/labels-fixtures.ts';
+import { encodeLabelsFrame } from '../unit/labels-frame.ts';
 import { Fuzz } from './random.ts';
 
 const fuzz = new Fuzz('labels-codec');

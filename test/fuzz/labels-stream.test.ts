@@ -1,11 +1,12 @@
 /** A stream of mutated frames through a whole consumer: it goes on, and stores what its issuer signed alone. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decodeFrame, encodeLabelsFrame, type Frame, labelBytes } from '../../appview/labels/codec.ts';
+import { decodeFrame, type Frame, labelBytes } from '../../appview/labels/codec.ts';
 import { LabelConsumer } from '../../appview/labels/consumer.ts';
 import { defaultLimits } from '../../appview/labels/limits.ts';
 import { LabelStore } from '../../appview/labels/store.ts';
 import { counters, iso, issuer, june, memoryDatabases, quiet, uriOf } from '../unit/labels-fixtures.ts';
+import { encodeLabelsFrame } from '../unit/labels-frame.ts';
 import { Fuzz } from './random.ts';
 
 const fuzz = new Fuzz('labels-stream');

@@ -8,13 +8,14 @@ import { encode } from '@atproto/lex-cbor';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { Identities } from '../../appview/identity/did.ts';
 import { guardedFetch } from '../../appview/identity/fetch.ts';
-import { encodeLabelsFrame, type SignedLabel } from '../../appview/labels/codec.ts';
+import type { SignedLabel } from '../../appview/labels/codec.ts';
 import { LabelConsumer } from '../../appview/labels/consumer.ts';
 import { defaultLimits, type LabelLimits } from '../../appview/labels/limits.ts';
 import { LabelStore } from '../../appview/labels/store.ts';
 import { VerifyThreads } from '../../appview/labels/verify-threads.ts';
 import { WsLabelSource } from '../../appview/labels/websocket.ts';
 import { counters, iso, issuer, memoryDatabases, quiet, uriOf } from '../unit/labels-fixtures.ts';
+import { encodeLabelsFrame } from '../unit/labels-frame.ts';
 import { ForeignLabeler } from './foreign-labeler.ts';
 
 const localOnly = { allowLoopback: true, loopbackOnly: true };
@@ -24,7 +25,7 @@ afterEach(async () => {
 });
 
 type Peer = Awaited<ReturnType<typeof issuer>>;
-type Behaviour = (peer: Peer, socket: WebSocket) => Promise<void> | void;
+type Behaviour = (peer: Peer, socket: WebSocket, cursor: number) => Promise<void> | void;
 
 /** Its document and its stream; what it does with a connection is its own. */
 async function startHostile(behave: Behaviour): Promise<{ did: string; connections: () => number }> {
@@ -47,10 +48,11 @@ async function startHostile(behave: Behaviour): Promise<{ did: string; connectio
     ],
   };
   const server = new WebSocketServer({ server: http });
-  server.on('connection', async (socket) => {
+  server.on('connection', async (socket, { url }) => {
     connections += 1;
     socket.on('error', () => undefined);
-    await behave(peer, socket);
+    const { searchParams } = new URL(url ?? '/', 'http://localhost');
+    await behave(peer, socket, Number(searchParams.get('cursor') ?? 0));
   });
   ending.push(() => {
     for (const client of server.clients) client.terminate();
@@ -205,21 +207,22 @@ test('an issuer that sends faster than its limit waits in its socket', async () 
   assert.ok(sent < 1_000, `${sent} frames were taken`);
 });
 
-test('what a release finds in order is read on', async () => {
-  const { store, follow } = world();
-  let isGood = false;
-  const peer = await startHostile(async (self, socket) => {
+test('a release goes on behind the frame that brought the quarantine', async () => {
+  const { store, counted, follow } = world();
+  const peer = await startHostile(async (self, socket, cursor) => {
     const good = await self.sign({ cts: now() });
     const bad = Array.from({ length: 60 }, (_, n) => ({ ...good, val: `v${n}` }));
-    await send(socket, encodeLabelsFrame(1, isGood ? [good] : [good, ...bad]));
+    if (cursor < 1) await send(socket, encodeLabelsFrame(1, [good, ...bad]));
+    await send(socket, encodeLabelsFrame(2, [await self.sign({ uri: uriOf('kelp.test'), cts: now() })]));
   });
   const { consumer, quarantined } = follow(peer.did);
   await quarantined;
-  isGood = true;
   assert.equal(consumer.release(), true);
-  while (store.cursor(peer.did) !== 1) await breathe();
+  while (store.cursor(peer.did) !== 2) await breathe();
   assert.equal(consumer.state, 'following');
   assert.equal(consumer.release(), false);
+  assert.equal(store.current(uriOf('kelp.test')).length, 1);
+  assert.equal(counted.of('label_stream_quarantined{bad_signature}'), 1);
 });
 
 function breathe(): Promise<void> {

@@ -35,7 +35,7 @@ async function openHarbor(t: TestContext) {
   const http = createHttp({ xrpc, maxSubscribers: 100, count, log: { error: () => undefined } });
   const callers = new Callers({
     ...{ did: harbor, serves, now, count, refreshKey: () => undefined, startedAt: now() - 10_000 },
-    keyOf: async (did) => (did === meadow ? peer.key.did() : undefined),
+    keyOf: (did) => (did === meadow ? peer.key.did() : undefined),
   });
   const channel = new XrpcChannel({
     ...{ did: harbor, key: () => issuing.own.key, xrpc, callers, serves, rules, now },

@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setImmediate as breathe } from 'node:timers/promises';
-import { AppView } from '../../appview/appview.ts';
+import { AppView, type AppViewOptions } from '../../appview/appview.ts';
 import { Identities } from '../../appview/identity/did.ts';
 import type { Frame, SignedLabel } from '../../appview/labels/codec.ts';
 import type { LabelSource } from '../../appview/labels/source.ts';
 import type { Listing } from '../../dnsbl/listing.ts';
 import { Commits, counters, issuer, june, memoryDatabases, quiet, uriOf } from './labels-fixtures.ts';
 
-const harbor = 'did:web:harbor.test';
+const own = await issuer('did:web:harbor.test');
+const harbor = own.did;
 const meadow = await issuer('did:web:meadow.test');
 const dune = await issuer('did:web:dune.test');
 
@@ -38,12 +39,19 @@ class Labeler implements LabelSource {
 
 function openWorld(
   t: TestContext,
-  { databases = memoryDatabases(), roots = [] as string[], follow = [] as string[] } = {},
+  {
+    databases = memoryDatabases(),
+    roots = [] as string[],
+    follow = [] as string[],
+    more = {} as Partial<AppViewOptions>,
+  } = {},
 ) {
   const counted = counters();
   const sources = { [meadow.did]: new Labeler(), [dune.did]: new Labeler() };
   const identities = new Identities({ plcUrl: 'https://plc.test', now: () => june, fetch: () => fail() });
-  const keys: Record<string, string> = { [meadow.did]: meadow.didKey, [dune.did]: dune.didKey };
+  const keys: Record<string, string> = Object.fromEntries(
+    [own, meadow, dune].map(({ did, didKey }) => [did, didKey]),
+  );
   identities.resolve = async (did) => ({ did, labelKey: keys[did]!, labeler: 'https://labels.test' });
   const appview = new AppView({
     ...{
@@ -54,9 +62,9 @@ function openWorld(
     },
     ...{ identities, firehose: [], rules: { allowLoopback: false, loopbackOnly: true }, log: quiet },
     ...{ count: counted.count, now: () => june, roots, follow: [] },
-    policy: { newcomerDays: 0 },
+    ...{ policy: { newcomerDays: 0 }, ...more },
   });
-  for (const did of follow) appview.follow(did, sources[did]);
+  for (const did of follow) appview.follow(did, { source: sources[did]! });
   t.after(() => appview.stop());
   const commits = new Commits(databases.db);
   const listed = () =>
@@ -90,7 +98,7 @@ test('a peer that is followed and made a root is listed, and unlisted before set
   world.sources[meadow.did]!.add(await meadow.sign({}));
   world.commits.put('reef.test');
   world.appview.start();
-  world.appview.follow(meadow.did, world.sources[meadow.did]);
+  world.appview.follow(meadow.did, { source: world.sources[meadow.did]! });
   await world.counted.reached('labels_accepted');
   assert.deepEqual(world.listed(), []);
   await world.appview.setRoots([meadow.did]);
@@ -164,7 +172,7 @@ test('an issuer that is followed no more leaves no label, no cursor and no first
   assert.equal(sightsOf(world, meadow.did)(), 0);
   assert.equal(countOf(world, 'label', dune.did)(), 1);
   await world.appview.setRoots([meadow.did]);
-  world.appview.follow(meadow.did, world.sources[meadow.did]);
+  world.appview.follow(meadow.did, { source: world.sources[meadow.did]! });
   await world.counted.reached('labels_accepted', 3);
   assert.deepEqual(world.sources[meadow.did]!.cursors, [0, 0]);
   assert.deepEqual(world.listed(), ['reef.test']);
@@ -179,7 +187,7 @@ test('followed anew while its labels are being dropped, an issuer waits until th
   world.appview.start();
   await world.counted.reached('labels_accepted', domains.length);
   const unfollowed = world.appview.unfollow(meadow.did);
-  world.appview.follow(meadow.did, world.sources[meadow.did]);
+  world.appview.follow(meadow.did, { source: world.sources[meadow.did]! });
   await unfollowed;
   await world.counted.reached('labels_accepted', 2 * domains.length);
   assert.deepEqual(world.sources[meadow.did]!.cursors, [0, 0]);
@@ -197,4 +205,50 @@ test('what a stop left of a former peer goes after the next start', async (t) =>
   later.appview.start();
   await gone(countOf(later, 'label_cursor', meadow.did));
   assert.equal(countOf(later, 'label', meadow.did)(), 0);
+});
+
+test('the limits of peers are not ours: our labels are all held, and nobody is told of a log that was behind', async (t) => {
+  const told: unknown[] = [];
+  const log = new Labeler();
+  const behindOnce: LabelSource = {
+    follow: async (cursor, onFrame, signal) => {
+      if (log.cursors.push(cursor) === 1) await onFrame({ kind: 'error', error: 'FutureCursor' });
+      else await log.follow(cursor, onFrame, signal);
+    },
+  };
+  const databases = memoryDatabases();
+  const world = openWorld(t, {
+    databases,
+    follow: [meadow.did],
+    more: {
+      labelLimits: { maxStored: 2 },
+      labelAlerts: { onQuarantine: (...what) => told.push(what), onKeyChange: (...what) => told.push(what) },
+      follow: [{ did: harbor, source: behindOnce }],
+    },
+  });
+  const votes = (peer: typeof own) =>
+    Promise.all(['a', 'b', 'c'].map((name) => peer.sign({ uri: uriOf(`${name}.test`) })));
+  log.add(...(await votes(own)));
+  world.sources[meadow.did]!.add(...(await votes(meadow)));
+  world.appview.start();
+  await world.counted.reached('labels_refused{too_many}');
+  while (world.appview.labels.cursor(harbor) === undefined) await breathe();
+  assert.deepEqual([countOf(world, 'label', harbor)(), world.appview.labels.held(harbor)], [3, 3]);
+  assert.deepEqual([countOf(world, 'label', meadow.did)(), world.appview.labels.held(meadow.did)], [2, 2]);
+  assert.deepEqual(told, []);
+});
+
+test('the label key that was shown is trusted first', async (t) => {
+  const keyChanges: unknown[][] = [];
+  const world = openWorld(t, {
+    more: { labelAlerts: { onKeyChange: (...what) => keyChanges.push(what) } },
+  });
+  world.sources[meadow.did]!.add(await meadow.sign({}));
+  world.appview.start();
+  world.appview.follow(meadow.did, { source: world.sources[meadow.did]!, labelKey: dune.didKey });
+  await world.counted.reached('labels_waiting');
+  assert.deepEqual(
+    keyChanges.map(([did]) => did),
+    [meadow.did],
+  );
 });

@@ -1,6 +1,7 @@
 /** The label key: made, imported from the labeler before this one, changed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -11,6 +12,8 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -20,7 +23,7 @@ import { init } from '../../node/cli/init.ts';
 import { importKey, rotateLabelKey, shownLabelKeys } from '../../node/cli/label-key.ts';
 import { listMembers } from '../../node/cli/member.ts';
 import { ConfigError, readConfig } from '../../node/config.ts';
-import { documentFaults } from '../../node/cooperative/did-document.ts';
+import { didDocument, documentFaults } from '../../node/cooperative/did-document.ts';
 import { ensureKeys, readKeys } from '../../node/cooperative/keys.ts';
 import {
   activateLabelKey,
@@ -29,6 +32,7 @@ import {
   newLabelKey,
   oldLabelKeys,
   readLabelKey,
+  takeUpLabelKey,
   waitingLabelKey,
 } from '../../node/cooperative/label-key.ts';
 import { readOriginal } from '../../node/cooperative/original.ts';
@@ -44,6 +48,25 @@ const atmos = (args: string[], input = '') =>
   spawnSync(process.execPath, [join(import.meta.dirname, '../../node/atmos.js'), ...args], {
     ...{ input, encoding: 'utf8' },
   });
+
+test('a running node takes up the key that signs now: its labels first, and without them not at all', async () => {
+  const dir = folder();
+  const keys = { label: (await ensureKeys(dir)).label };
+  const [first, next] = [keys.label.did(), (await newLabelKey(dir)).did()];
+  await activateLabelKey(dir);
+  const log = { info: () => undefined };
+  const fullDisk = () => {
+    throw new Error('database or disk is full');
+  };
+  await assert.rejects(takeUpLabelKey({ dir, keys, useKey: fullDisk, log }), /full/);
+  assert.equal(keys.label.did(), first, 'one process has one identity');
+  const used: string[] = [];
+  const useKey = (key: { did(): string }) => void used.push(key.did());
+  assert.deepEqual(await takeUpLabelKey({ dir, keys, useKey, log }), { labelKey: next });
+  assert.deepEqual([keys.label.did(), used], [next, [next]]);
+  await takeUpLabelKey({ dir, keys, useKey, log });
+  assert.equal(used.length, 1, 'it does so once');
+});
 
 test('a new key waits, signs once it is activated, and the one before is kept until it is dropped', async () => {
   const dir = folder();
@@ -230,6 +253,34 @@ test('a did:web without a running node is changed for its next start', async () 
   const rotated = await rotateLabelKey(file);
   assert.deepEqual([rotated.signs, rotated.running, rotated.before], [true, false, labelKey]);
   assert.equal((await readLabelKey(join(file, '../state/keys'))).did(), rotated.labelKey);
+});
+
+test('the key of a did:web that stands elsewhere waits until its document names it', async (t) => {
+  const file = join(folder(), 'atmos.jsonc');
+  const dir = join(file, '../state/keys');
+  let document: object = {};
+  const elsewhere = createServer((_, reply) => void reply.end(JSON.stringify(document)));
+  elsewhere.listen(0, '127.0.0.1');
+  await once(elsewhere, 'listening');
+  t.after(() => elsewhere.close());
+  const did = `did:web:localhost%3A${(elsewhere.address() as AddressInfo).port}`;
+  const here = { ...options, url: 'http://localhost:1' };
+  const { labelKey } = await init({ ...here, roles: ['labeler'], file, did });
+  // A test network: only this machine is asked.
+  const text = readFileSync(file, 'utf8').replaceAll('0.0.0.0', '127.0.0.1');
+  const network =
+    '"firehose": ["ws://127.0.0.1:1"],\n"network": { "loopbackOnly": true, "plcUrl": "http://127.0.0.1:1", "resolvers"';
+  writeFileSync(file, text.replace('"network": { "resolvers"', network));
+  const { labelerUrl } = readConfig(file);
+  document = didDocument({ did, labelKey, labelerUrl });
+  const waits = await rotateLabelKey(file);
+  assert.deepEqual([waits.signs, waits.document.state], [false, 'wrong']);
+  assert.equal((await readLabelKey(dir)).did(), labelKey);
+  assert.equal((await shownLabelKeys(file)).waiting, waits.labelKey);
+  document = didDocument({ did, labelKey: waits.labelKey, labelerUrl });
+  const { signs, labelKey: next } = await rotateLabelKey(file);
+  assert.deepEqual([signs, next], [true, waits.labelKey]);
+  assert.equal((await readLabelKey(dir)).did(), next);
 });
 
 test('what is wrong with a DID document is said in words', () => {

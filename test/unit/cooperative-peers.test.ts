@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, beforeEach, test } from 'node:test';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { encode } from '@atproto/lex-cbor';
+import { CorruptState } from '../../appview/database.ts';
 import type { Config } from '../../node/config.ts';
 import { verifyDeclaration } from '../../node/cooperative/declaration.ts';
 import { declarationsToPublish, declarer } from '../../node/cooperative/declarer.ts';
@@ -221,7 +222,7 @@ test('an added peer is stored as it declared itself, followed, and a root; the a
     declared: { name: 'Dune', poolDomain: 'dune.test', labeler: dune.url, labelKey: dune.key.did() },
     ...{ added: { at: now, by: 'mira' }, changed: { at: now, by: 'mira' } },
   });
-  assert.deepEqual(told, [`roots ${dune.did}`, `follow ${dune.did}`]);
+  assert.deepEqual(told, [`roots ${dune.did}`, `follow ${dune.did} ${dune.key.did()}`]);
   assert.deepEqual(acts, [
     { act: 'peer_added', peer: dune.did, by: 'mira', stance: 'guarantee', reason: 'we know them' },
   ]);
@@ -249,9 +250,9 @@ test('of two that add the same peer at once, one is told that it is there', asyn
 test('a stance says what is read and what counts', async () => {
   const { peers, told } = openOperator();
   await peers.add({ ...guarantee, name: dune.did, reason: 'good', stance: 'endorse' });
-  assert.deepEqual(told.splice(0), ['roots', `follow ${dune.did}`]);
+  assert.deepEqual(told.splice(0), ['roots', `follow ${dune.did} ${dune.key.did()}`]);
   await peers.setStance('dune.test', { stance: 'guarantee', by: 'noor' });
-  assert.deepEqual(told.splice(0), [`roots ${dune.did}`, `follow ${dune.did}`]);
+  assert.deepEqual(told.splice(0), [`roots ${dune.did}`, `follow ${dune.did} ${dune.key.did()}`]);
   const censured = await peers.setStance(dune.did, { stance: 'censure', by: 'noor', reason: 'spam' });
   assert.deepEqual(told.splice(0), ['roots', `unfollow ${dune.did}`]);
   assert.deepEqual([censured.reason, censured.changed?.by, censured.added?.by], ['spam', 'noor', 'mira']);
@@ -280,6 +281,20 @@ test('one that does not answer can be censured, and is trusted only after it was
   dune.answers.clear();
   const now_ = await peers.setStance(dune.did, { stance: 'guarantee', by: 'mira' });
   assert.equal(now_.declared?.labelKey, dune.key.did());
+});
+
+test('a censure hits whom the word leads to, never a DID that nobody has', async () => {
+  const { peers, book } = openOperator();
+  const censure = { ...guarantee, stance: 'censure' as const };
+  await assert.rejects(
+    peers.add({ ...censure, name: 'nobody.test' }),
+    refused('unavailable', /nobody\.test/),
+  );
+  await assert.rejects(peers.add({ ...censure, name: 'localhost:1' }), refused('unavailable', /localhost/));
+  assert.deepEqual(book.all(), []);
+  dune.answers.set(path, { status: 500, body: '' });
+  assert.equal((await peers.add({ ...censure, name: dune.url })).did, dune.did);
+  assert.equal((await peers.add({ ...censure, name: 'did:web:gone.test' })).did, 'did:web:gone.test');
 });
 
 test('a removed peer is no root and is followed no more; a second time there is nothing to remove', async () => {
@@ -338,6 +353,21 @@ test('there is an end to how many peers there can be', async () => {
   }));
   const { peers } = openOperator({ configured });
   await assert.rejects(peers.add({ ...guarantee, name: dune.did }), refused('too-many', /1024|1,024/));
+});
+
+test('who one DID is, is read without reading all the others', () => {
+  const { book, db } = openOperator({ configured: [{ did: dune.did, stance: 'censure' }] });
+  const add = db.prepare(
+    `INSERT INTO peer (did, stance, evidence, added_at, added_by, changed_at, changed_by)
+     VALUES (?, 'guarantee', ?, 1, 'mira', 1, 'mira')`,
+  );
+  add.run('did:web:reef.test', '[]');
+  // A row that nobody can read shows whether it was.
+  add.run('did:web:torn.test', '[');
+  assert.equal(book.get('did:web:reef.test')?.stance, 'guarantee');
+  assert.equal(book.get(dune.did)?.stance, 'censure');
+  assert.equal(book.get('did:web:nobody.test'), undefined);
+  assert.throws(() => book.get('did:web:torn.test'), CorruptState);
 });
 
 const config = {

@@ -113,6 +113,17 @@ const handleCases: HandleCase[] = [
   { claim: 'proved from both sides is control', expect: 'passed' },
   { claim: 'in capitals is the same handle', handle: 'Reef.Test', expect: 'passed' },
   { claim: 'proved by https outweighs a silent DNS', txt: 'fail', expect: 'passed' },
+  {
+    claim: 'is not asked where the TXT record names another DID',
+    txt: ['did=did:plc:other'],
+    expect: 'failed',
+  },
+  {
+    claim: 'is not asked where the TXT records name two DIDs',
+    txt: ['did=did:plc:reef', 'did=did:plc:other'],
+    expect: 'failed',
+  },
+  { claim: 'is asked where the TXT record says something else', txt: ['hello'], expect: 'passed' },
   { claim: 'that the DID document does not claim is no control', handle: 'orchard.test', expect: 'failed' },
   {
     claim: 'that only the document claims is no control',

@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { Secp256k1Keypair, verifySignature } from '@atproto/crypto';
 import { encode } from '@atproto/lex-cbor';
 import { openDatabase } from '../../appview/database.ts';
-import { encodeLabelsFrame, parseLabel, type SignedLabel } from '../../appview/labels/codec.ts';
+import { parseLabel, type SignedLabel } from '../../appview/labels/codec.ts';
 import { IssuedLabels } from '../../node/labeler/issued-labels.ts';
 import { LabelsFrame } from '../../node/labeler/label-frame.ts';
 import { LabelQueries } from '../../node/labeler/label-query.ts';
@@ -13,6 +13,7 @@ import { ownLabelSource } from '../../node/labeler/own-source.ts';
 import { isRenewalDue } from '../../node/labeler/renewal.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
 import { Fuzz } from '../fuzz/random.ts';
+import { encodeLabelsFrame } from './labels-frame.ts';
 import { temporaryFolder } from './spool-fixtures.ts';
 
 const src = 'did:web:harbor.test';

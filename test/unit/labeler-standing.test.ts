@@ -13,6 +13,7 @@ import { Verifications } from '../../node/labeler/verifications.ts';
 import { Members } from '../../node/members/members.ts';
 import { Seal } from '../../node/members/seal.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
+import { heldForReview } from '../../node/reputation/review.ts';
 import { AttestedWorld } from './labeler-fixtures.ts';
 
 const did = 'did:plc:reef';
@@ -199,4 +200,46 @@ test('looks side by side issue each label once', async () => {
   await Promise.all(claims.flatMap((claim) => [labeler.reconcile(claim.did), labeler.reconcile(claim.did)]));
   // Six of the one that sends here, four of each other.
   assert.equal(issued.newest, 6 + 9 * 4);
+});
+
+/** As node/reputation/review.ts writes it, and as a person's act does. */
+function holder(db: Awaited<ReturnType<typeof makeWorld>>['db']) {
+  const set = db.prepare('UPDATE member SET state = ?, state_reason = ?, state_by = ? WHERE did = ?');
+  return {
+    review: () => set.run('held', heldForReview, 'automatic', did),
+    person: (state: string) => set.run(state, heldForReview, 'person', did),
+  };
+}
+
+test("held for a peer's signal, a newcomer gets no label until a person has decided", async () => {
+  const { db, work, values } = await makeWorld();
+  holder(db).review();
+  assert.deepEqual(await work(), []);
+  assert.deepEqual(values(), []);
+  holder(db).person('active');
+  await work();
+  assert.deepEqual(values(), six);
+});
+
+test("held for a peer's signal, a member keeps what it earned before, and earns nothing new", async () => {
+  const { db, world, attested, work, values, clock } = await makeWorld();
+  await work();
+  holder(db).review();
+  world.isClean = false;
+  attested.put(did, domain, 'cid2', { relayMember: true });
+  clock.now += 2 * day;
+  assert.deepEqual(await work(), []);
+  assert.deepEqual(values(), six);
+  holder(db).person('held');
+  await work();
+  assert.deepEqual(values(), withoutClean);
+});
+
+test("held for a peer's signal, a member loses what its domain no longer earns", async () => {
+  const { db, attested, work, values, labeler } = await makeWorld();
+  await work();
+  holder(db).review();
+  attested.delete(did, domain);
+  await labeler.reconcile(did);
+  assert.deepEqual(values(), []);
 });

@@ -327,6 +327,64 @@ test('a stream that is behind our cursor is quarantined, over a restart too, and
   assert.equal(restarted.status().reason, undefined);
 });
 
+test('our own log that is behind our cursor, as after a backup came back, is read from its start without a word', async () => {
+  const label = await harbor.sign({});
+  const source = new ScriptedSource(
+    [{ kind: 'labels', seq: 9, labels: [] }],
+    [{ kind: 'error', error: 'FutureCursor' }],
+    [{ kind: 'labels', seq: 1, labels: [label] }],
+  );
+  const told: unknown[] = [];
+  const { consumer, store } = consumerOf(source, {
+    isOurs: true,
+    onQuarantine: (...what) => told.push(what),
+  });
+  store.states.quarantine(harbor.did, { reason: 'bad_signature', at: june });
+  consumer.start();
+  await source.played.promise;
+  await consumer.stop();
+  assert.deepEqual([source.cursors, told], [[0, 9, 0, 1], []]);
+  assert.equal(store.current(reef).length, 1);
+});
+
+for (const [fault, spoil] of [
+  ['foreign_src', async () => meadow.sign({})],
+  ['malformed', async () => ({ src: 'x' })],
+  ['bad_signature', async () => ({ ...(await harbor.sign({})), val: 'forged' })],
+] as const) {
+  test(`the batch that brought a quarantine for ${fault} is not met again: its good part stands, and a release goes on behind it`, async () => {
+    const bad = await spoil();
+    const frame = labelsFrame(1, await harbor.sign({}), ...Array(60).fill(bad));
+    const source = new ScriptedSource([frame], [labelsFrame(2)]);
+    const quarantined = Promise.withResolvers<string>();
+    const { consumer, store, counted } = consumerOf(source, {
+      onQuarantine: (_src, reason) => quarantined.resolve(reason),
+    });
+    consumer.start();
+    assert.equal(await quarantined.promise, fault);
+    assert.deepEqual([store.cursor(harbor.did), store.current(reef).length], [1, 1]);
+    assert.equal(counted.of(`labels_refused{${fault}}`), 60);
+    assert.equal(consumer.release(), true);
+    await source.played.promise;
+    await consumer.stop();
+    assert.deepEqual(source.cursors, [0, 1, 2]);
+    assert.equal(counted.of(`label_stream_quarantined{${fault}}`), 1);
+  });
+}
+
+test('too many faults are a quarantine though the document cannot be had', async () => {
+  const source = new ScriptedSource([labelsFrame(1, ...Array(60).fill(await meadow.sign({})))]);
+  const identities = identitiesOf(() => Promise.reject(new Error('unreachable')));
+  const quarantined = Promise.withResolvers<string>();
+  const { consumer } = consumerOf(source, {
+    identities,
+    onQuarantine: (_src, reason) => quarantined.resolve(reason),
+  });
+  consumer.start();
+  assert.equal(await quarantined.promise, 'foreign_src');
+  await consumer.stop();
+});
+
 test('notices and messages of a later protocol are counted, and the stream goes on', async () => {
   const source = new ScriptedSource([
     { kind: 'info', name: 'OutdatedCursor' },

@@ -1,6 +1,7 @@
 /** Another label key in an issuer's document: seen, told of, and trusted when it may be. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { LabelStore } from '../../appview/labels/store.ts';
 import { Ledger } from '../../appview/listing/ledger.ts';
 import { Listings } from '../../appview/listing/listings.ts';
 import { defaultPolicy } from '../../appview/listing/policy.ts';
@@ -160,4 +161,137 @@ test('a vote under a key that waits lists nobody, and the listing comes with the
   assert.equal(listings.get('kelp.test')?.listing.did, commits.put('kelp.test').did);
   listings.stop();
   await consumer.stop();
+});
+
+/** As in the node: the ledger sees each label before it is committed. */
+async function aged() {
+  const [before, after] = [await issuer(web), await issuer(web)];
+  const world = worldOf(web, before.didKey);
+  const { db, ledgerDb } = memoryDatabases();
+  const now = () => world.clock.now;
+  const ledger = new Ledger({ db: ledgerDb, now });
+  const store = new LabelStore({
+    ...{ db, now, count: world.counted.count, witness: (applied) => ledger.observe(applied) },
+  });
+  const consumer = world.open({ store });
+  consumer.start();
+  const vote = await before.sign({});
+  world.labeler.emit(vote);
+  await settled(store, web, 1);
+  world.clock.now = june + 100 * dayMs;
+  world.document.key = after.didKey;
+  world.labeler.emit(await after.sign({ neg: true, cid: undefined, cts: iso(world.clock.now) }));
+  await settled(store, web, 2);
+  return { ...world, consumer, store, ledger, before, after, vote };
+}
+
+test('a key that is taken back cost no label its age', async () => {
+  const { store, ledger, consumer, document, clock, labeler, before, vote } = await aged();
+  assert.deepEqual(store.current(reef), []);
+  document.key = before.didKey;
+  clock.now += hour;
+  labeler.pages = [[vote]];
+  await consumer.look();
+  assert.deepEqual([store.current(reef).length, ledger.firstSight(vote)], [1, june]);
+  await consumer.stop();
+});
+
+test('what a waiting key negated begins anew once the key counts and the label comes again', async () => {
+  const { store, ledger, consumer, clock, labeler, after, vote } = await aged();
+  clock.now += hour;
+  labeler.emit(await after.sign({ cts: iso(clock.now) }));
+  await settled(store, web, 3);
+  clock.now += dayMs;
+  await consumer.look();
+  assert.deepEqual([store.current(reef).length, ledger.firstSight(vote)], [1, clock.now]);
+  await consumer.stop();
+});
+
+for (const did of [web, plc]) {
+  test(`a process that ended before the operator was told of another key tells after its restart: ${did}`, async () => {
+    const { store, consumer, alerts, after, open } = await rotated(did);
+    await consumer.stop();
+    const ended = open({
+      onKeyChange: () => {
+        throw new Error('the process ends here');
+      },
+    });
+    await ended.look();
+    await ended.stop();
+    assert.equal(alerts.length, 0);
+    const restarted = open();
+    restarted.start();
+    await restarted.look();
+    await restarted.look();
+    assert.deepEqual(
+      alerts.map(([what]) => what),
+      ['key'],
+    );
+    assert.equal(store.states.trustedKey(did) === after.didKey, did === plc);
+    await restarted.stop();
+  });
+}
+
+test('a batch of both sides of a rotation: what the trusted key signed counts, the rest waits', async () => {
+  const { store, labeler, consumer, before, after, vals, clock, open } = await rotated(web);
+  await consumer.stop();
+  // What was read last stands until the document is asked for anew.
+  let read = before.didKey;
+  const identities = {
+    forget: () => {
+      read = after.didKey;
+    },
+    resolve: async () => ({ labelKey: read }),
+  };
+  const cts = iso(clock.now);
+  labeler.emit(await before.sign({ cts, val: 'late' }), await after.sign({ cts, uri: kelp }));
+  const restarted = open({ identities });
+  restarted.start();
+  await settled(store, web, 2);
+  assert.deepEqual([vals(), vals(kelp)], [['late', 'verified-mail-operator'], []]);
+  await store.trustKey(web);
+  assert.deepEqual(vals(kelp), ['verified-mail-operator']);
+  await restarted.stop();
+});
+
+test('what a waiting key signed counts for nothing when the document, read again, is back at the trusted one', async () => {
+  const { store, labeler, consumer, before, after, vals, clock, open } = await rotated(web);
+  labeler.emit(await after.sign({ cts: iso(clock.now), val: 'x' }));
+  await settled(store, web, 2);
+  await consumer.stop();
+  labeler.pages = [[await before.sign({})]];
+  let read = after.didKey;
+  const identities = {
+    forget: () => {
+      read = before.didKey;
+    },
+    resolve: async () => ({ labelKey: read }),
+  };
+  const cts = iso(clock.now);
+  labeler.emit(await after.sign({ cts, uri: kelp }), await before.sign({ cts, val: 'late' }));
+  const restarted = open({ identities });
+  restarted.start();
+  await settled(store, web, 3);
+  assert.deepEqual([vals(), vals(kelp)], [['late', 'verified-mail-operator'], []]);
+  await restarted.stop();
+});
+
+test('the key that was shown is the one that is trusted: another one in the document waits, and is told of', async () => {
+  const [shown, other] = [await issuer(web), await issuer(web)];
+  const { open, labeler, store, alerts, clock } = worldOf(web, other.didKey);
+  const consumer = open({ firstKey: shown.didKey });
+  consumer.start();
+  labeler.emit(await other.sign({}));
+  await settled(store, web, 1);
+  assert.deepEqual(store.current(reef), []);
+  const countsFrom = clock.now + dayMs;
+  assert.deepEqual(alerts, [['key', web, { before: shown.didKey, after: other.didKey, countsFrom }]]);
+  await consumer.stop();
+  // Only the first one: what was trusted since stands.
+  await store.trustKey(web);
+  const later = open({ firstKey: shown.didKey });
+  later.start();
+  await later.look();
+  assert.equal(store.states.trustedKey(web), other.didKey);
+  await later.stop();
 });

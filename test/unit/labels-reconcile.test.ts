@@ -187,3 +187,25 @@ test('it comes by itself: an hour after the first frame, daily, and after Outdat
   assert.equal(consumer.status().reconciledAt, clock.now);
   await consumer.stop();
 });
+
+for (const when of ['while it looks', 'while it notes that'] as const) {
+  test(`a disk that is full ${when} ends nothing: it is counted, and the next look does its work`, async () => {
+    const { labeler, reconcile, consumer, db, store, counted, listed, clock } = await worldWith(
+      await vote('a.test'),
+    );
+    labeler.pages = [[await vote('a.test'), await vote('b.test')]];
+    store.states.reconcileAt(src, clock.now);
+    const { countWaiting } = store;
+    if (when === 'while it looks') {
+      store.countWaiting = () => Promise.reject(Object.assign(new Error('full'), { code: 'SQLITE_FULL' }));
+    }
+    db.exec('PRAGMA query_only = ON');
+    await consumer.look();
+    db.exec('PRAGMA query_only = OFF');
+    store.countWaiting = countWaiting;
+    assert.ok(counted.of('label_reconcile_failed') >= 1);
+    await reconcile();
+    assert.deepEqual(listed('a.test', 'b.test'), ['a.test', 'b.test']);
+    await consumer.stop();
+  });
+}

@@ -108,7 +108,7 @@ export function openOperator({ configured = [] as ConfiguredPeer[], dns = {} as 
   const acts: PeerAct[] = [];
   const status = { state: 'following', keyWaits: false };
   const following: Following<typeof status> = {
-    follow: (did) => void told.push(`follow ${did}`),
+    follow: (did, labelKey) => void told.push(`follow ${did} ${labelKey}`),
     unfollow: async (did) => void told.push(`unfollow ${did}`),
     setRoots: async (dids) => void told.push(`roots ${dids.join(' ')}`.trim()),
     peerStatus: (did) => (book.get(did)?.stance === 'censure' ? undefined : status),

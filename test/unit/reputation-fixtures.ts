@@ -29,8 +29,14 @@ export function signalOf(
   return signSignal({ ver: 1, src: did, uri: reef, val: 'suspended', cts, ...fields }, words, key);
 }
 
-export function memorySignals(now: () => number): Signals {
-  return new Signals({ db: openDatabase(':memory:', ledgerMigrations, { synchronous: 'FULL' }), now });
+/** `reopened()`: as the next process finds it. `changes()`: rows that were written. */
+export function memorySignals(now: () => number) {
+  const db = openDatabase(':memory:', ledgerMigrations, { synchronous: 'FULL' });
+  const changes = db.prepare('SELECT total_changes() AS n');
+  return Object.assign(new Signals({ db, now }), {
+    reopened: () => new Signals({ db, now }),
+    changes: () => (changes.get() as { n: number }).n,
+  });
 }
 
 /** A node.db with the member reef, whose standings become signals of Harbor. */

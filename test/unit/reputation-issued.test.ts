@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { verifySignal } from '../../appview/labels/signal.ts';
 import { Measures } from '../../node/enforcement/measures.ts';
-import { peerSignalActor } from '../../node/reputation/outbox.ts';
+import { peerSignalActor } from '../../node/enforcement/peer-signal.ts';
 import { hour, log, reef } from './enforcement-fixtures.ts';
 import { cooperative, harbor, issuingWorld, short } from './reputation-fixtures.ts';
 

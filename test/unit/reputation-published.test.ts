@@ -128,3 +128,40 @@ test('what ended while nobody looked is withdrawn at the start, and the rest sta
   await open().start();
   assert.deepEqual(stands(), []);
 });
+
+test('what a crash cut short between the act and its labels is carried out at the next start, once', async () => {
+  const { standing, publish, published, open, stands, acts, issued } = await openHarbor();
+  const append = issued.append.bind(issued);
+  const powerFailure = () => Promise.reject(new Error('power failure'));
+  standing('suspended');
+  issued.append = powerFailure;
+  await assert.rejects(publish(), /power failure/);
+  issued.append = append;
+  await open().start();
+  await open().start();
+  assert.deepEqual([stands(), issued.newest], [['suspended-spam', 'suspended-spam *'], 2]);
+
+  issued.append = powerFailure;
+  await assert.rejects(published.withdrawSuspension({ did: reef, by: 'ben' }), /power failure/);
+  issued.append = append;
+  await open().start();
+  await open().start();
+  assert.deepEqual([stands(), issued.newest], [[], 4]);
+  assert.deepEqual(acts(), ['suspension_published ana', 'suspension_withdrawn ben']);
+});
+
+test('what was not carried out is forgotten with the standing that it was about, and at its end', async () => {
+  const { db, standing, publish, open, stands, issued, clock } = await openHarbor();
+  const append = issued.append.bind(issued);
+  standing('suspended');
+  issued.append = () => Promise.reject(new Error('power failure'));
+  await assert.rejects(publish(), /power failure/);
+  issued.append = append;
+  db.prepare('UPDATE member SET state_at = ?').run(clock.at + 1);
+  await open().start();
+  assert.deepEqual(stands(), []);
+  db.prepare('UPDATE member SET state_at = NULL').run();
+  clock.at += 30 * day;
+  await open().start();
+  assert.equal(issued.newest, 0);
+});

@@ -14,11 +14,16 @@ const member = (n: number) => `did:plc:member${n}`;
 const iso = (at: number) => new Date(at).toISOString();
 
 /** Meadow, which reads Harbor; the test is the network between them. */
-function openMeadow(t: TestContext, o: { vouched?: number; limits?: typeof signalLimits } = {}) {
+function openMeadow(
+  t: TestContext,
+  o: { vouched?: number; limits?: typeof signalLimits; quietMs?: number } = {},
+) {
   const clock = { now: noon };
   const stored = memorySignals(() => clock.now);
   const keys = { now: own.key.did() as string | undefined, next: undefined as string | undefined };
   const quarantines: string[] = [];
+  const counted: string[] = [];
+  let onCounted: () => void = () => undefined;
   const cursors: number[] = [];
   let connected = Promise.withResolvers<SignalListener>();
   let end: (error?: Error) => void = () => undefined;
@@ -34,7 +39,11 @@ function openMeadow(t: TestContext, o: { vouched?: number; limits?: typeof signa
         return promise;
       },
     },
-    ...{ signals: stored, now: () => clock.now, log, count: () => undefined, firstRetryMs: 1, quietMs: 1e6 },
+    ...{ signals: stored, now: () => clock.now, log, firstRetryMs: 1, quietMs: o.quietMs ?? 1e6 },
+    count: (what) => {
+      counted.push(what);
+      onCounted();
+    },
     keyOf: async () => keys.now,
     forgetKey: () => {
       keys.now = keys.next ?? keys.now;
@@ -65,8 +74,17 @@ function openMeadow(t: TestContext, o: { vouched?: number; limits?: typeof signa
     connected = Promise.withResolvers();
     end();
   };
+  /** Resolves when it was counted so often. */
+  const hasCounted = (what: string, times = 1) =>
+    new Promise<void>((resolve) => {
+      onCounted = () => counted.filter((one) => one === what).length >= times && resolve();
+      onCounted();
+    });
   reader.follow([harbor]);
-  return { reader, stored, clock, keys, quarantines, cursors, bring, frame, suspend, known, hangUp };
+  return {
+    ...{ reader, stored, clock, keys, quarantines, cursors, bring, frame, suspend, known, hangUp },
+    hasCounted,
+  };
 }
 
 test('a signal of somebody else is not stored, and many are a quarantine', async (t) => {
@@ -241,4 +259,109 @@ test('a stream that ends is followed again behind its cursor', async (t) => {
   hangUp();
   await bring(await suspend(2));
   assert.deepEqual(cursors, [0, 1]);
+});
+
+test('a frame whose faults are a quarantine is read: what is good in it stands, and a release does not meet it again', async (t) => {
+  const { reader, bring, suspend, quarantines, stored, known, cursors } = openMeadow(t);
+  const forged = async (n: number) => ({ ...(await suspend(n)), reason: 'phishing' });
+  await bring(await suspend(1), ...(await Promise.all(Array.from({ length: 25 }, (_, n) => forged(n + 2)))));
+  assert.deepEqual([quarantines, known(), stored.peer(harbor).cursor], [['bad_signature'], [], 1]);
+  reader.release(harbor);
+  await bring(await suspend(2));
+  assert.deepEqual([quarantines.length, known(), cursors], [1, [member(1), member(2)], [0, 1]]);
+});
+
+test('a frame that is too large is a quarantine, and a release does not meet it again', async (t) => {
+  const { reader, bring, suspend, quarantines, stored, known } = openMeadow(t);
+  await bring(...Array.from({ length: 101 }, () => 'nothing'));
+  assert.deepEqual([quarantines, stored.peer(harbor).cursor], [['too_large'], 1]);
+  reader.release(harbor);
+  await bring(await suspend(1));
+  assert.deepEqual([quarantines.length, known()], [1, [member(1)]]);
+});
+
+test('lifting old suspensions suspends nobody', async (t) => {
+  const { bring, suspend, quarantines, known } = openMeadow(t);
+  for (let n = 0; n < 10; n++) await bring(await suspend(n, noon - 30 * day));
+  for (let n = 0; n < 10; n++) await bring(await suspend(n, noon, { neg: true }));
+  // Nor does the end of what we never heard of.
+  for (let n = 10; n < 20; n++) await bring(await suspend(n, noon, { neg: true }));
+  await bring(await suspend(20));
+  assert.deepEqual([quarantines, known()], [[], [member(20)]]);
+});
+
+test('a peer that takes the connection and hangs up is asked ever more seldom', async () => {
+  let connections = 0;
+  const seven = Promise.withResolvers<void>();
+  const reader = new SignalReader({
+    channel: {
+      follow: async (_peer, _cursor, { onOpen }) => {
+        onOpen();
+        if (++connections === 7) seven.resolve();
+      },
+    },
+    ...{ signals: memorySignals(Date.now), now: Date.now, log, count: () => undefined, firstRetryMs: 2 },
+    ...{ keyOf: async () => own.key.did(), forgetKey: () => undefined, vouchedBy: () => 0 },
+    ...{ onStored: () => undefined, onQuarantine: () => undefined },
+  });
+  const began = performance.now();
+  reader.follow([harbor]);
+  // The event loop must not end for a wait that holds nothing.
+  const held = setInterval(() => undefined, 1_000);
+  await seven.promise;
+  clearInterval(held);
+  await reader.stop();
+  assert.ok(performance.now() - began >= 100, 'without a wait that grows these are some 10 ms');
+});
+
+const fullDisk = () => {
+  throw Object.assign(new Error('database or disk is full'), { code: 'SQLITE_FULL' });
+};
+
+test('a disk that is full where it is remembered that all was read ends nothing', async (t) => {
+  const { stored, hasCounted, bring, suspend, known } = openMeadow(t, { quietMs: 1 });
+  stored.caughtUp = fullDisk;
+  await hasCounted('signals_failed', 2);
+  await bring(await suspend(1));
+  assert.deepEqual(known(), [member(1)]);
+});
+
+test('a disk that is full where a former peer is forgotten ends nothing, and it is forgotten later', async (t) => {
+  const { reader, stored, hasCounted, bring, suspend } = openMeadow(t);
+  await bring(await suspend(1));
+  const { forget } = stored;
+  stored.forget = fullDisk;
+  reader.follow([]);
+  await hasCounted('signals_failed', 2);
+  const forgotten = Promise.withResolvers<void>();
+  stored.forget = (src) => {
+    forget.call(stored, src);
+    forgotten.resolve();
+  };
+  const held = setInterval(() => undefined, 1_000);
+  await forgotten.promise;
+  clearInterval(held);
+  assert.deepEqual(stored.sources(), []);
+});
+
+test('a disk that fails where a peer is looked up ends nothing', async (t) => {
+  const { stored, hasCounted, bring, suspend, known, hangUp } = openMeadow(t);
+  await bring(await suspend(1));
+  const { peer } = stored;
+  stored.peer = fullDisk;
+  hangUp();
+  await hasCounted('signal_stream_failed', 1);
+  stored.peer = peer;
+  await bring(await suspend(2));
+  assert.deepEqual(known(), [member(1), member(2)]);
+});
+
+test('that all was read is remembered over a restart', async (t) => {
+  const { reader, stored, clock, bring, suspend } = openMeadow(t);
+  await bring(await suspend(1));
+  stored.caughtUp(harbor);
+  clock.now += 60_000;
+  stored.caughtUp(harbor);
+  await reader.stop();
+  assert.equal(stored.reopened().peer(harbor).caughtUpAt, clock.now);
 });

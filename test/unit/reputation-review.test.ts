@@ -59,6 +59,7 @@ function openMeadow(attested: Record<string, string[]> = {}) {
       attestationsOf: domainsOf,
       log,
       count: () => undefined,
+      retryMs: 1,
     },
     record: (events, change = () => undefined) => void store.record(0, [events].flat(), change),
   });
@@ -227,4 +228,56 @@ test('signals of a peer in quarantine wait untold', async () => {
   signals.release(harbor);
   tell();
   assert.equal(told().length, 1);
+});
+
+test('what nobody was told of this member holds it, whatever a person decided about it meanwhile', async () => {
+  for (const [uri, domains] of [
+    ['at://did:plc:bad/email.atmos.attestation/bad.test', ['bad.test']],
+    [reef, ['second.test']],
+  ] as const) {
+    const { members, hear, standingOf, clock, reinstate } = openMeadow();
+    await members.enrol(enrolment());
+    await hear({ uri });
+    clock.now += 1_000;
+    // A throttle that was lifted, say: this signal was no part of it.
+    reinstate(reef);
+    clock.now += 1_000;
+    await members.enrol(enrolment(reef, 'reef.test', ...domains));
+    assert.equal(standingOf(reef).state, 'held', uri);
+  }
+});
+
+test('said anew after a person decided, it holds again', async () => {
+  const { members, hear, standingOf, clock, reinstate } = openMeadow();
+  await hear({});
+  await members.enrol(enrolment());
+  clock.now += 1_000;
+  reinstate(reef);
+  clock.now += 1_000;
+  await hear({ neg: true, cts: new Date(clock.now).toISOString() });
+  await hear({ cts: new Date(clock.now + 1).toISOString() });
+  clock.now += 1_000;
+  await members.enrol(enrolment(reef, 'reef.test', 'second.test'));
+  assert.equal(standingOf(reef).state, 'held');
+});
+
+test('a signal that could not be told is told as soon as it can be, without another one', async (t) => {
+  const { members, hear, tell, told, signals } = openMeadow();
+  t.after(tell.stop);
+  await members.enrol(enrolment());
+  await hear({});
+  const markTold = signals.markTold.bind(signals);
+  const retried = Promise.withResolvers<void>();
+  signals.markTold = () => {
+    signals.markTold = (signal) => {
+      markTold(signal);
+      retried.resolve();
+    };
+    throw new Error('database is locked');
+  };
+  tell();
+  const held = setInterval(() => undefined, 1_000);
+  await retried.promise;
+  clearInterval(held);
+  assert.deepEqual([told().length, signals.untold(9)], [1, []]);
 });

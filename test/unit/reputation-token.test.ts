@@ -10,7 +10,9 @@ const method = 'email.atmos.reputation.query';
 const second = 1_000;
 
 /** Harbor, who serves Meadow. */
-function harborsCallers(o: { serves?: (did: string) => boolean; keys?: Map<string, string> } = {}) {
+function harborsCallers(
+  o: { serves?: (did: string) => boolean; keys?: Map<string, string>; startedAt?: number } = {},
+) {
   const clock = { now: Math.ceil(Date.now() / second) * second };
   const keys = o.keys ?? new Map([[meadow, peer.key.did()]]);
   const asked: string[] = [];
@@ -18,14 +20,14 @@ function harborsCallers(o: { serves?: (did: string) => boolean; keys?: Map<strin
   const callers = new Callers({
     did: harbor,
     serves: o.serves ?? ((did) => did === meadow),
-    keyOf: async (did) => {
+    keyOf: (did) => {
       asked.push(did);
       return keys.get(did);
     },
     refreshKey: (did) => refreshed.push(did),
     now: () => clock.now,
     count: () => undefined,
-    startedAt: clock.now - 100 * second,
+    startedAt: o.startedAt ?? clock.now - 100 * second,
   });
   const call = (token: string, asMethod = method) => callers.callerOf(`Bearer ${token}`, asMethod);
   const claims = (more: object = {}) => {
@@ -69,6 +71,8 @@ const refused: [string, (clock: { now: number }) => object][] = [
   ['that lives longer than a minute', (clock) => ({ exp: iatOf(clock) + 61 })],
   ['that is over', (clock) => ({ iat: iatOf(clock) - 60, exp: iatOf(clock) })],
   ['from before this process began', (clock) => ({ iat: iatOf(clock) - 101, exp: iatOf(clock) + 5 })],
+  ['of the first seconds of this process', (clock) => ({ iat: iatOf(clock) - 96, exp: iatOf(clock) + 5 })],
+  ['of a clock that is far ahead', (clock) => ({ iat: iatOf(clock) + 6, exp: iatOf(clock) + 36 })],
 ];
 for (const [which, more] of refused) {
   test(`a token ${which} is refused`, async () => {
@@ -117,4 +121,27 @@ test('a peer has sixty calls a minute, and a stranger’s calls cost it none', a
   assert.deepEqual(answers.filter((answer) => answer === undefined).length, 1);
   clock.now += second;
   assert.equal(await call(await good()), meadow);
+});
+
+test('a token that was used before a restart is refused after it, also when the peer’s clock is ahead', async () => {
+  const { callers, clock } = harborsCallers();
+  for (let ahead = 0; ahead <= 30; ahead++) {
+    const token = await serviceToken({
+      ...{ did: meadow, key: peer.key, to: harbor, method },
+      now: clock.now + ahead * second,
+    });
+    if (!(await callers.callerOf(`Bearer ${token}`, method))) continue;
+    const restarted = harborsCallers({ startedAt: clock.now + 1 });
+    restarted.clock.now = clock.now + second;
+    assert.equal(await restarted.call(token), undefined, `${ahead} s ahead`);
+  }
+});
+
+test('a peer whose clock is some seconds ahead is known', async () => {
+  const { call, clock } = harborsCallers();
+  const now = clock.now + 5 * second;
+  assert.equal(
+    await call(await serviceToken({ did: meadow, key: peer.key, to: harbor, method, now })),
+    meadow,
+  );
 });

@@ -12,12 +12,7 @@ import * as noble from '@atproto/crypto';
 import { openDatabase } from '../../../appview/database.ts';
 import { nodeVerifier } from '../../../appview/identity/curves.ts';
 import { pointOf } from '../../../appview/identity/signature.ts';
-import {
-  decodeFrame,
-  encodeLabelsFrame,
-  labelBytes,
-  type SignedLabel,
-} from '../../../appview/labels/codec.ts';
+import { decodeFrame, labelBytes, type SignedLabel } from '../../../appview/labels/codec.ts';
 import { LabelConsumer } from '../../../appview/labels/consumer.ts';
 import { defaultLimits } from '../../../appview/labels/limits.ts';
 import { LabelStore } from '../../../appview/labels/store.ts';
@@ -25,6 +20,7 @@ import { type LabelVerifier, VerifyThreads } from '../../../appview/labels/verif
 import { Ledger } from '../../../appview/listing/ledger.ts';
 import { appviewMigrations, ledgerMigrations } from '../../../appview/migrations.ts';
 import { iso, issuer, june, quiet, uriOf } from '../../unit/labels-fixtures.ts';
+import { encodeLabelsFrame } from '../../unit/labels-frame.ts';
 import { compare, type Row } from '../compare.ts';
 
 const labelsPerRound = 2_000;

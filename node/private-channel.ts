@@ -12,9 +12,9 @@ import type { SignalFigures } from '../appview/labels/signal.ts';
 import { Signals } from '../appview/listing/signals.ts';
 import { ledgerMigrations } from '../appview/migrations.ts';
 import type { Composing } from './composing.ts';
-import type { PeerBook } from './cooperative/peer-book.ts';
+import { isTrusted, type PeerBook } from './cooperative/peer-book.ts';
+import type { Notice } from './enforcement/operator-notices.ts';
 import { Rates } from './enforcement/rates.ts';
-import { isTrusted } from './enrolment.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import type { AttestationIndex } from './labeler/labeler.ts';
 import { recordAlone } from './labels.ts';
@@ -27,6 +27,7 @@ import { Callers } from './reputation/service-token.ts';
 import { telling } from './reputation/telling.ts';
 import { XrpcChannel } from './reputation/xrpc-channel.ts';
 import type { Membership } from './state.ts';
+import { untilDone } from './until-done.ts';
 import type { Xrpc } from './web/xrpc.ts';
 
 type Parts = {
@@ -41,6 +42,8 @@ type Parts = {
   appview: AppView | undefined;
   /** Where mail is relayed: there standings change. */
   mail: Mail | undefined;
+  /** The operator. */
+  tell: (notice: Notice) => void;
 };
 
 export type Reputation = {
@@ -64,13 +67,16 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
   const issuedLog = issuedSignals(o);
   await channel.publish(issuedLog);
   const published = new PublishedSuspensions({ db: state.db, issued: o.issued, record, now, log });
-  const tell = telling({
+  const tellSignals = telling({
     ...{ db: state.db, signals, record, log, count },
     isHeard: (src) => isServed(book, src),
     attestationsOf: (did) => o.attestations.of(did).map(({ rkey }) => rkey),
   });
-  const reader = readerOf(o, { channel, signals, onStored: tell });
-  const follow = () => reader.follow(book.all().flatMap((peer) => (isTrusted(peer) ? peer.did : [])));
+  const reader = readerOf(o, { channel, signals, onStored: tellSignals });
+  const follow = untilDone({
+    work: () => reader.follow(book.all().flatMap((peer) => (isTrusted(peer) ? peer.did : []))),
+    onFailure: (error) => log.error({ err: error }, 'peers cannot be looked up; trying again'),
+  });
   // After the commit of the act, which another part of it may still undo.
   const unfollow = book.onChange(() => setImmediate(follow));
   mail?.onEvents((events) => {
@@ -80,6 +86,8 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
   });
   stops.work('private channel', async () => {
     unfollow();
+    follow.stop();
+    tellSignals.stop();
     await Promise.all([reader.stop(), issuedLog.stop(), published.stop()]);
   });
   return {
@@ -91,7 +99,7 @@ export async function openReputation(around: Composing, parts: Parts): Promise<R
     start: async () => {
       issuedLog.start();
       await published.start();
-      tell();
+      tellSignals();
       follow();
     },
   };
@@ -101,13 +109,13 @@ function readerOf(
   o: Composing & Parts,
   parts: Pick<SignalReaderOptions, 'channel' | 'signals' | 'onStored'>,
 ): SignalReader {
-  const { identities, appview, mail, log, count, now } = o;
+  const { identities, appview, tell, log, count, now } = o;
   return new SignalReader({
     ...{ ...parts, log, count, now },
     keyOf: (peer) => keyOf(o, peer),
     forgetKey: (peer) => identities.forget(peer),
     vouchedBy: (peer) => appview?.vouchedBy(peer) ?? 0,
-    onQuarantine: (peer, reason) => mail?.raise(quarantineNotice(peer, reason)),
+    onQuarantine: (peer, reason) => tell(quarantineNotice(peer, reason)),
   });
 }
 
@@ -116,7 +124,7 @@ function channelOf(o: Composing & Parts): XrpcChannel {
   const serves = (did: string) => isServed(book, did);
   const callers = new Callers({
     ...{ did: config.did, serves, now, count },
-    keyOf: (did) => keyOf(o, did),
+    keyOf: (did) => knownKeyOf(o, did),
     refreshKey: (did) => void identities.resolve(did, { refresh: true }).catch(() => undefined),
   });
   return new XrpcChannel({
@@ -143,6 +151,14 @@ function figuresOf(rates: Rates, did: string, window: '24h' | '7d' | '30d'): Sig
   return { window, sends, bounces: recipientInvalid, complaints };
 }
 
+/** At once. What is stale is asked for behind the answer; until then the key that we trusted is the peer's. */
+function knownKeyOf({ identities, appview }: Composing & Parts, peer: string): string | undefined {
+  void identities.resolve(peer).catch(() => undefined);
+  const trusted = appview?.labels.states.trustedKey(peer);
+  const { labelKey } = identities.known(peer) ?? { labelKey: trusted };
+  return trusted === undefined || trusted === labelKey ? labelKey : undefined;
+}
+
 /** A key that changed waits until the labels that it signs count (appview/labels/issuer-key.ts). */
 async function keyOf({ identities, appview }: Composing & Parts, peer: string): Promise<string | undefined> {
   const { labelKey } = await identities.resolve(peer);
@@ -155,7 +171,7 @@ function isServed(book: PeerBook, did: string): boolean {
   return peer !== undefined && isTrusted(peer);
 }
 
-function quarantineNotice(peer: string, reason: string) {
+function quarantineNotice(peer: string, reason: string): Notice {
   return {
     subject: `The private channel of ${peer} is quarantined`,
     text: `The private channel of ${peer} is quarantined: ${reason}.\n\nIts signals hold nobody and nothing new is read until you end it: atmos peer release ${peer}\n`,
