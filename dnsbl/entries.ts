@@ -6,7 +6,7 @@
  * earlier state of the same listing left. All owners are relative to the apex.
  */
 import { MAX_TEXT_OCTETS, TEXT_BUDGET_OCTETS } from './limits.ts';
-import type { Listing } from './listing.ts';
+import type { ForeignAnswer, Listing } from './listing.ts';
 import { hostKey, keyOfLabels, MAX_KEY_LENGTH, type NameKey, reversedAddressKey } from './name.ts';
 import { aRecord, type RecordSet, txtRecord } from './records.ts';
 
@@ -55,14 +55,15 @@ export function entriesOf(listing: Listing, apexOctets: number, ttl: number): En
 function possibleEntries(listing: Listing, base: NameKey, text: string, ttl: number): [Entry, ...Entry[]] {
   const inForce = (condition: boolean, ...records: RecordSet[]) =>
     condition && !listing.removed ? records : [];
-  const codes = [aRecord(codeOf(listing), ttl), txtRecord(text, ttl)];
+  const hasText = listing.foreign === undefined || listing.foreign.text !== undefined;
+  const codes = [aRecord(codeOf(listing), ttl), ...(hasText ? [txtRecord(text, ttl)] : [])];
   const main = { owner: base + subtreeOf(listing), records: inForce(true, ...codes) };
   if (listing.name === undefined) return [main];
   // RFC 4592: the wildcard stands beside the name and holds the same.
   const covered = { owner: wildcard + main.owner, records: inForce(listing.coverSubdomains, ...codes) };
   if (listing.list === 'blocked') return [main, covered];
   const mailTypes = txtRecord(listing.mailTypes.join(' '), ttl);
-  const vouched = listing.trust >= 1 && listing.mailTypes.length > 0;
+  const vouched = (listing.foreign !== undefined || listing.trust >= 1) && listing.mailTypes.length > 0;
   return [
     main,
     covered,
@@ -99,17 +100,24 @@ function addressKey(address: string): NameKey {
 }
 
 /** The scale of dnswl.org for the vouched, the customary 127.0.0.2 for the blocked. */
-function codeOf(listing: Listing): string {
+export function codeOf(listing: Listing): string {
+  if (listing.foreign) return listing.foreign.address;
   return listing.list === 'blocked' ? '127.0.0.2' : `127.0.${listing.kind}.${listing.trust}`;
 }
 
-function textOf(listing: Listing): string {
+/** The explanation of an entry, as its TXT says it. */
+export function textOf(listing: Listing): string {
+  if (listing.foreign) return foreignText(listing.foreign, listing.name ?? listing.address ?? '');
   const reason = listing.list === 'blocked' ? [`reason=${listing.reason ?? 'unspecified'}`] : [];
   const before = [...reason, `did=${listing.did}`].join(' ');
   const after = `url=${listing.url}`;
   const room = TEXT_BUDGET_OCTETS - Buffer.byteLength(`${before} vouched-by= ${after}`);
   const vouchers = fittingVouchers(listing.vouchers, room);
   return vouchers === '' ? `${before} ${after}` : `${before} vouched-by=${vouchers} ${after}`;
+}
+
+function foreignText({ text = '' }: ForeignAnswer, name: string): string {
+  return text.replaceAll(/\$\$?/g, (written) => (written === '$$' ? '$' : name));
 }
 
 /** Vouchers from the front, whole ones, with commas between. The page at the URL has all of them. */

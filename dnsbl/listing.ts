@@ -34,4 +34,14 @@ export type Listing = {
   seq: number;
   /** The entry is gone; only what names it still matters. */
   removed?: boolean;
+  /** Taken over from another list's file: this is answered, whatever kind, trust, DID and URL are. */
+  foreign?: ForeignAnswer;
+};
+
+/** What another list says of an entry, as its file has it. */
+export type ForeignAnswer = {
+  /** Dotted IPv4, in 127.0.0.0/8. */
+  address: string;
+  /** The TXT: `$` stands for the listed name or address, `$$` for a dollar. Without: no TXT at all. */
+  text?: string;
 };

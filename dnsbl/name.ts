@@ -28,9 +28,12 @@ export function keyOfLabels(labels: readonly string[]): NameKey {
   return labels.map((label) => String.fromCharCode(label.length) + label).join('');
 }
 
-/** The name one label up; the parent of a single label is the root, ''. */
-export function parentOf(key: NameKey): NameKey {
-  return key.slice(1 + key.charCodeAt(0));
+/** True of a name below the apex, and of the apex itself; false where only the octets of a label end alike. */
+export function isBelow(key: NameKey, apex: NameKey): boolean {
+  const apexAt = key.length - apex.length;
+  let at = 0;
+  while (at < apexAt) at += 1 + key.charCodeAt(at);
+  return at === apexAt && key.endsWith(apex);
 }
 
 /**
@@ -42,6 +45,16 @@ export function reversedAddressKey(address: string): NameKey | undefined {
   if (isIPv4(address)) return keyOfLabels(address.split('.').reverse());
   if (!isIPv6(address) || address.includes('%')) return undefined;
   return keyOfLabels([...ipv6Nibbles(address)].reverse());
+}
+
+/** An IPv6 address as four words, the first ones first. @returns undefined for what is not one plain address */
+export function addressWords(address: string): Int32Array | undefined {
+  if (!isIPv6(address) || address.includes('%')) return undefined;
+  const digits = ipv6Nibbles(address);
+  return Int32Array.from(
+    { length: 4 },
+    (_, index) => parseInt(digits.slice(8 * index, 8 * index + 8), 16) | 0,
+  );
 }
 
 function ipv6Nibbles(address: string): string {

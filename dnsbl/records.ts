@@ -5,13 +5,14 @@
  */
 import type { NameKey } from './name.ts';
 
-/** RFC 1035 §3.2.2, RFC 6891 §6.1, RFC 1995 §2, RFC 8482. Only those that the code names. */
+/** RFC 1035 §3.2.2, RFC 6891 §6.1, RFC 8945 §4.2, RFC 1995 §2, RFC 8482. Only those that the code names. */
 export const TYPE = {
   A: 1,
   NS: 2,
   SOA: 6,
   TXT: 16,
   OPT: 41,
+  TSIG: 250,
   IXFR: 251,
   AXFR: 252,
   MAILB: 253,

@@ -1,35 +1,37 @@
 /**
- * Queries in, responses out, in the format of RFC 1035 §4 with EDNS (RFC 6891).
+ * Queries as objects, in the format of RFC 1035 §4 with EDNS (RFC 6891): for transfers, where speed does
+ * not matter. query.ts reads the same, no more and no less, for the answers.
  *
- * Promise: no packet makes this file throw, loop or allocate more than a fixed multiple of its answer.
- * It knows no zone: which name has which records is zone.ts's business, what to say is answer.ts's.
+ * Promise: no packet makes this file throw, loop or allocate more than a fixed multiple of its length.
  * Compression pointers in queries are never followed, so no chain of them costs anything.
  */
-import { MAX_RECORDS_IN_QUERY, MAX_UDP_OCTETS } from './limits.ts';
+import { MAX_RECORDS_IN_QUERY } from './limits.ts';
 import type { NameKey } from './name.ts';
 import { MAX_KEY_LENGTH } from './name.ts';
-import { type RecordSet, TYPE } from './records.ts';
+import { TYPE } from './records.ts';
 
-/** RFC 1035 §4.1.1; BADVERS of RFC 6891 §9 needs the upper bits that only an OPT record carries. */
-export const RCODE = { NOERROR: 0, FORMERR: 1, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5, BADVERS: 16 } as const;
+/** RFC 1035 §4.1.1; those from 16 on need the upper bits that only an OPT record carries. */
+export const RCODE = {
+  NOERROR: 0,
+  FORMERR: 1,
+  SERVFAIL: 2,
+  NXDOMAIN: 3,
+  NOTIMP: 4,
+  REFUSED: 5,
+  /** RFC 2136 §2.2, RFC 8945 §3. */
+  NOTAUTH: 9,
+  /** RFC 6891 §9. */
+  BADVERS: 16,
+  /** RFC 7873 §8. */
+  BADCOOKIE: 23,
+} as const;
 
 export const CLASS_IN = 1;
 
 const HEADER_OCTETS = 12;
-/** A pointer as owner, type, class, TTL and the length of the data. */
-const RECORD_OCTETS = 12;
-const OPT_OCTETS = 11;
-const MIN_UDP_OCTETS = 512;
-const MAX_MESSAGE_OCTETS = 65_535;
 const MAX_LABEL_OCTETS = 63;
 
-const FLAG = {
-  response: 0x8000,
-  opcode: 0x7800,
-  authoritative: 0x0400,
-  truncated: 0x0200,
-  recursion: 0x0100,
-};
+const FLAG = { response: 0x8000, opcode: 0x7800, recursion: 0x0100 } as const;
 const DNSSEC_OK = 0x8000;
 
 export type Transport = 'udp' | 'tcp';
@@ -51,8 +53,8 @@ export type Query = { header: Header; question: Question; edns?: Edns };
 
 export type Reading =
   | { kind: 'query'; query: Query }
-  /** Understood enough to say so. */
-  | { kind: 'faulty'; header: Header; rcode: number }
+  /** Understood enough to say so. `edns`: of the first OPT that could be read, which the answer owes one. */
+  | { kind: 'faulty'; header: Header; rcode: number; edns?: Edns | undefined }
   /** No answer at all: an answer to a response could start an endless exchange between two servers. */
   | { kind: 'dropped'; reason: 'short' | 'response' };
 
@@ -66,16 +68,17 @@ export function readQuery(packet: Buffer): Reading {
     opcode: (flags & FLAG.opcode) >> 11,
     recursionDesired: (flags & FLAG.recursion) !== 0,
   };
-  // The sections of other opcodes have other meanings, so nothing behind the header is judged.
-  if (header.opcode !== 0) return { kind: 'faulty', header, rcode: RCODE.NOTIMP };
   const question = readQuestion(packet);
   const extra = question && readRecords(packet, HEADER_OCTETS + question.octets.length);
-  if (!question || !extra) return { kind: 'faulty', header, rcode: RCODE.FORMERR };
-  return { kind: 'query', query: { header, question, edns: extra.edns } };
+  const edns = extra?.edns;
+  // The sections of other opcodes have other meanings, so nothing behind the header is judged.
+  if (header.opcode !== 0) return { kind: 'faulty', header, rcode: RCODE.NOTIMP, edns };
+  if (!question || !extra?.isWell) return { kind: 'faulty', header, rcode: RCODE.FORMERR, edns };
+  return { kind: 'query', query: { header, question, edns } };
 }
 
 function readQuestion(packet: Buffer): Question | undefined {
-  // RFC 9619 §4: exactly one question; a query with none is only good for cookies, which are not ours yet.
+  // RFC 9619 §4: exactly one question; one with none would be good for cookies only (RFC 7873 §5.4).
   if (packet.readUInt16BE(4) !== 1) return undefined;
   const root = endOfLabels(packet, HEADER_OCTETS);
   // Nothing stands before the question that a pointer could mean, so a name must end in the root here.
@@ -112,24 +115,26 @@ function lowerCase(packet: Buffer, start: number, end: number): NameKey {
   return lowered.toString('latin1', 0, end - start);
 }
 
-/** All behind the question. @returns undefined when it is not well-formed to the last octet */
-function readRecords(packet: Buffer, start: number): { edns?: Edns } | undefined {
+/** All behind the question. `isWell`: it is well-formed to the last octet. */
+function readRecords(packet: Buffer, start: number): { edns?: Edns | undefined; isWell: boolean } {
   const beforeAdditional = packet.readUInt16BE(6) + packet.readUInt16BE(8);
   const total = beforeAdditional + packet.readUInt16BE(10);
-  if (total > MAX_RECORDS_IN_QUERY) return undefined;
+  if (total > MAX_RECORDS_IN_QUERY) return { isWell: false };
   let at = start;
   let edns: Edns | undefined;
   for (let index = 0; index < total; index++) {
     const record = readRecord(packet, at);
-    if (!record) return undefined;
+    if (!record) return { edns, isWell: false };
     at = record.end;
     if (record.type !== TYPE.OPT) continue;
     // RFC 6891 §6.1.1: one, in the additional section, owned by the root.
-    if (edns || index < beforeAdditional || !record.ownedByRoot) return undefined;
+    if (edns || index < beforeAdditional || !record.ownedByRoot) return { edns, isWell: false };
     edns = readOpt(packet, record);
-    if (!edns) return undefined;
+    // What the data of another version looks like is unknown; the answer will be BADVERS.
+    if (edns.version === 0 && !optionsFit(packet, record.fixed + 10, record.end))
+      return { edns, isWell: false };
   }
-  return at === packet.length ? { edns } : undefined;
+  return { edns, isWell: at === packet.length };
 }
 
 type RawRecord = { ownedByRoot: boolean; type: number; fixed: number; end: number };
@@ -147,12 +152,9 @@ function readRecord(packet: Buffer, start: number): RawRecord | undefined {
   return { ownedByRoot: fixed === start + 1, type: packet.readUInt16BE(fixed), fixed, end };
 }
 
-function readOpt(packet: Buffer, record: RawRecord): Edns | undefined {
-  const version = packet[record.fixed + 5] as number;
-  // What the data of another version looks like is unknown; the answer will be BADVERS.
-  if (version === 0 && !optionsFit(packet, record.fixed + 10, record.end)) return undefined;
+function readOpt(packet: Buffer, record: RawRecord): Edns {
   return {
-    version,
+    version: packet[record.fixed + 5] as number,
     udpOctets: packet.readUInt16BE(record.fixed + 2),
     dnssecOk: (packet.readUInt16BE(record.fixed + 6) & DNSSEC_OK) !== 0,
   };
@@ -163,91 +165,4 @@ function optionsFit(packet: Buffer, start: number, end: number): boolean {
   let at = start;
   while (at + 4 <= end) at += 4 + packet.readUInt16BE(at + 2);
   return at === end;
-}
-
-/** A set and its owner, as the offset of a suffix of the question's name: all our owners are such suffixes. */
-export type OwnedSet = { ownerAt: number; set: RecordSet };
-
-export type Response = {
-  rcode: number;
-  authoritative: boolean;
-  answers: readonly OwnedSet[];
-  authority: readonly OwnedSet[];
-};
-
-/** The header alone: for packets whose question or records could not be read. */
-export function encodeFault(header: Header, rcode: number): Buffer {
-  const message = Buffer.alloc(HEADER_OCTETS);
-  writeHeader(message, header, rcode, 0);
-  return message;
-}
-
-/**
- * The whole response, or, when it does not fit, one without records and with TC set (RFC 2181 §9).
- * OPT is there if and only if the query had one (RFC 6891 §6.1.1).
- */
-export function encodeResponse(query: Query, response: Response, transport: Transport): Buffer {
-  const sets = [...response.answers, ...response.authority];
-  const bare = HEADER_OCTETS + query.question.octets.length + (query.edns ? OPT_OCTETS : 0);
-  const whole = bare + sets.reduce((sum, { set }) => sum + setOctets(set), 0);
-  const fits = whole <= maxOctets(query.edns, transport);
-  const message = Buffer.allocUnsafe(fits ? whole : bare);
-  const flags = (response.authoritative ? FLAG.authoritative : 0) | (fits ? 0 : FLAG.truncated);
-  writeHeader(message, query.header, response.rcode & 0xf, flags);
-  message.writeUInt16BE(1, 4);
-  message.writeUInt16BE(fits ? recordCount(response.answers) : 0, 6);
-  message.writeUInt16BE(fits ? recordCount(response.authority) : 0, 8);
-  message.writeUInt16BE(query.edns ? 1 : 0, 10);
-  let at = HEADER_OCTETS + query.question.octets.copy(message, HEADER_OCTETS);
-  if (fits) for (const owned of sets) at = writeSet(message, at, owned);
-  if (query.edns) writeOpt(message, at, query.edns, response.rcode);
-  return message;
-}
-
-/** RFC 6891 §6.2.3: sizes below 512 count as 512. */
-function maxOctets(edns: Edns | undefined, transport: Transport): number {
-  if (transport === 'tcp') return MAX_MESSAGE_OCTETS;
-  return Math.min(Math.max(edns?.udpOctets ?? 0, MIN_UDP_OCTETS), MAX_UDP_OCTETS);
-}
-
-function setOctets(set: RecordSet): number {
-  return set.rdatas.reduce((sum, rdata) => sum + RECORD_OCTETS + rdata.length, 0);
-}
-
-function recordCount(sets: readonly OwnedSet[]): number {
-  return sets.reduce((sum, { set }) => sum + set.rdatas.length, 0);
-}
-
-/**
- * RD is copied; RA, AD, CD and Z are never set: we do not recurse, and an authoritative answer
- * clears AD and CD (RFC 4035 §3.1.6).
- */
-function writeHeader(message: Buffer, header: Header, rcode: number, flags: number): void {
-  const recursion = header.recursionDesired ? FLAG.recursion : 0;
-  message.writeUInt16BE(header.id, 0);
-  message.writeUInt16BE(FLAG.response | (header.opcode << 11) | flags | recursion | rcode, 2);
-}
-
-function writeSet(message: Buffer, start: number, { ownerAt, set }: OwnedSet): number {
-  let at = start;
-  for (const rdata of set.rdatas) {
-    at = message.writeUInt16BE(0xc000 | (HEADER_OCTETS + ownerAt), at);
-    at = message.writeUInt16BE(set.type, at);
-    at = message.writeUInt16BE(CLASS_IN, at);
-    at = message.writeUInt32BE(set.ttl, at);
-    at = message.writeUInt16BE(rdata.length, at);
-    at += rdata.copy(message, at);
-  }
-  return at;
-}
-
-/** RFC 6891 §6.1.3. DO is copied (RFC 3225 §3), all other flags are ours to clear. */
-function writeOpt(message: Buffer, start: number, edns: Edns, rcode: number): void {
-  let at = message.writeUInt8(0, start);
-  at = message.writeUInt16BE(TYPE.OPT, at);
-  at = message.writeUInt16BE(MAX_UDP_OCTETS, at);
-  at = message.writeUInt8(rcode >> 4, at);
-  at = message.writeUInt8(0, at);
-  at = message.writeUInt16BE(edns.dnssecOk ? DNSSEC_OK : 0, at);
-  message.writeUInt16BE(0, at);
 }

@@ -1,15 +1,28 @@
 /**
- * One zone: an apex, its SOA and NS, the test points of RFC 5782, and the listings.
+ * One zone: an apex, its SOA and NS, the test points of RFC 5782, and the listings; the owner's side.
  *
- * Promise: find() sees a change as soon as apply() or replace() has returned, and never half of one.
- * The serial grows with every change. How the names are stored is hidden here; a server and its
- * answers know find(), negativeSoa() and `apex`, nothing else.
+ * Promise: every thread that answers for the zone sees a change as soon as apply() has returned, and
+ * never half of one; a table that replaces another is announced by onSwap. The serial grows with every
+ * change. How entries are stored is table/'s business, how they are answered answer.ts's.
  */
-import { type Entry, entriesOf, testPoints } from './entries.ts';
+import { type OwnedRecords, recordsOf, without, type ZoneChange } from './difference.ts';
+import { testPoints } from './entries.ts';
 import type { Listing } from './listing.ts';
-import { hostKey, MAX_KEY_LENGTH, type NameKey } from './name.ts';
-import { nsRecords, type RecordSet, soaRecord } from './records.ts';
-import { NameTree } from './tree.ts';
+import { hostKey, isBelow, MAX_KEY_LENGTH, type NameKey } from './name.ts';
+import { nsRecords, type RecordSet } from './records.ts';
+import { SERIALS } from './serial.ts';
+import { TableBuilder } from './table/builder.ts';
+import { listingOf } from './table/decode.ts';
+import { letGoLast } from './table/letting-go.ts';
+import { Picture } from './table/picture.ts';
+import type { Place } from './table/place.ts';
+import { HEADER, type TableShare, type ZoneShare } from './table/share.ts';
+import { Table } from './table/table.ts';
+import { type Applied, Writer } from './table/writer.ts';
+import { soaOf } from './zone-reader.ts';
+
+export type { OwnedRecords, ZoneChange } from './difference.ts';
+export { ZoneMoved } from './table/picture.ts';
 
 export type ZoneOptions = {
   /** The zone's own name, such as `list.example.org`. */
@@ -28,27 +41,27 @@ export type ZoneOptions = {
   onSerial?: (serial: number) => void;
   /** Unix ms. */
   now: () => number;
+  /** Told of every change right after it, for the journal; 'replaced' when all may be different. */
+  onChange?: (change: ZoneChange | 'replaced') => void;
+  /** A new table is in force; hand it to every answering thread. */
+  onSwap?: (share: ZoneShare) => void;
 };
 
 /** What one listing did to the zone. `unlistable`: no name of it can stand in this zone. */
-export type Change = 'changed' | 'unchanged' | 'unlistable';
+export type Change = Applied;
 
-export type Found = {
-  /** Where the apex begins in the name asked, in octets. */
-  apexAt: number;
-  /** None: the name exists without records. Undefined: no such name (NXDOMAIN). */
-  records: readonly RecordSet[] | undefined;
-};
-
-/** Seconds; for secondaries, which are told of changes by NOTIFY and ask on their own only seldom. */
-const timers = { refresh: 900, retry: 300, expire: 604_800 };
-
-/** RFC 1982: serials are 32 bits and go round. */
-const SERIALS = 2 ** 32;
+/**
+ * Everything at one serial, whatever changes meanwhile. Iterate once, or close(). Iterating throws
+ * ZoneMoved when more changed meanwhile than may be remembered (MAX_REMEMBERED_CHANGES): begin anew.
+ */
+export type Consistent<T> = Iterable<T> & { readonly serial: number; close(): void };
 
 export class Zone {
   /** Lower case, without a final dot. */
   readonly apex: string;
+  /** May be set later; see ZoneOptions. */
+  onChange: ((change: ZoneChange | 'replaced') => void) | undefined;
+  onSwap: ((share: ZoneShare) => void) | undefined;
   readonly #apexKey: NameKey;
   readonly #nameservers: NameKey[];
   readonly #hostmaster: NameKey;
@@ -56,9 +69,16 @@ export class Zone {
   readonly #negativeTtl: number;
   readonly #now: () => number;
   readonly #onSerial: (serial: number) => void;
+  readonly #header = new Int32Array(new SharedArrayBuffer(HEADER.words * 4));
+  readonly #pictures = new Set<Picture>();
   #serial: number;
-  #size = 0;
-  #tree: NameTree;
+  #swapSeconds: number | undefined;
+  #generation = 0;
+  /** The one that is written; readers know it by its share. */
+  #table: Table;
+  #writer: Writer;
+  /** What stood where the change in hand takes place. */
+  #was: Listing | undefined;
 
   /** @throws RangeError when the options make no valid zone */
   constructor(options: ZoneOptions) {
@@ -71,14 +91,17 @@ export class Zone {
     this.#negativeTtl = requiredTtl('negativeTtlSeconds', options.negativeTtlSeconds ?? 60);
     this.#now = options.now;
     this.#onSerial = options.onSerial ?? (() => undefined);
+    this.onChange = options.onChange;
+    this.onSwap = options.onSwap;
+    this.#table = new Table(new TableBuilder({ apex: this.apex }).finish());
+    this.#writer = this.#newWriter(this.#table);
     this.#serial = Math.max(requiredSerial(options.serial ?? 0), this.#unixSeconds());
-    this.#onSerial(this.#serial);
-    this.#tree = this.#emptyTree();
+    this.#handOut(this.#serial);
   }
 
   /** How many listings are in force. */
   get size(): number {
-    return this.#size;
+    return this.#table.size;
   }
 
   /** Below 2^32. */
@@ -86,65 +109,116 @@ export class Zone {
     return this.#serial;
   }
 
+  /** Of the last table that took the place of another, until all threads were told. */
+  get swapSeconds(): number | undefined {
+    return this.#swapSeconds;
+  }
+
   /** Adds, updates or (with `removed`) takes away one listing. */
   apply(listing: Listing): Change {
-    const entries = this.#entriesOf(listing);
-    if (entries.length === 0) return 'unlistable';
-    this.#size += growth(this.#tree, entries);
-    const changes = entries.filter(({ owner, records }) => this.#tree.set(owner, records));
-    if (changes.length === 0) return 'unchanged';
+    this.#was = undefined;
+    const change = this.#writer.apply(listing);
+    if (this.#writer.table !== this.#table) this.#swap();
+    if (change !== 'changed') return change;
+    const from = this.#serial;
     this.#advanceSerial();
-    return 'changed';
+    if (this.onChange) this.onChange(this.#difference(from, this.#was, listing));
+    return change;
   }
 
-  /** Makes these the only listings: one change, whatever their number. */
+  /** Makes these the only listings: one change, whatever their number. Builds in this thread. */
   replace(all: Iterable<Listing>): void {
-    const tree = this.#emptyTree();
-    let size = 0;
-    for (const listing of all) {
-      const entries = this.#entriesOf(listing);
-      size += growth(tree, entries);
-      for (const { owner, records } of entries) tree.set(owner, records);
-    }
-    this.#tree = tree;
-    this.#size = size;
+    const builder = new TableBuilder({ apex: this.apex });
+    for (const listing of all) builder.add(listing);
+    this.adopt(builder.finish());
+  }
+
+  /** A table that a TableBuilder made, here or elsewhere, becomes this zone's: one change. */
+  adopt(table: TableShare): void {
+    const beganMs = performance.now();
+    this.#writer = this.#newWriter(new Table(table));
+    // Those who read the old table go on: nothing changes in it any more.
+    this.#pictures.clear();
     this.#advanceSerial();
+    this.#swap();
+    this.#swapSeconds = (performance.now() - beganMs) / 1000;
+    this.onChange?.('replaced');
   }
 
-  /** @returns undefined when the name is not in this zone */
-  find(name: NameKey): Found | undefined {
-    const apexAt = name.length - this.#apexKey.length;
-    if (!name.endsWith(this.#apexKey) || !isLabelBoundary(name, apexAt)) return undefined;
-    return { apexAt, records: this.#tree.find(name.slice(0, apexAt)) };
+  /** What answering threads need; to be posted to them, and again at each onSwap. */
+  share(): ZoneShare {
+    return {
+      apex: this.apex,
+      nameservers: this.#nameservers,
+      hostmaster: this.#hostmaster,
+      ttl: this.#ttl,
+      negativeTtl: this.#negativeTtl,
+      header: this.#header.buffer as SharedArrayBuffer,
+      generation: this.#generation,
+      table: this.#table.share,
+    };
   }
 
-  /** RFC 2308 §3, §5: the SOA of a negative answer, owned by the apex, with the lesser of the two TTLs. */
-  negativeSoa(): RecordSet {
-    return this.#soa(Math.min(this.#ttl, this.#negativeTtl));
+  /** The SOA that stands around a transfer, owned by the apex. */
+  soa(): RecordSet {
+    const zone = {
+      nameservers: this.#nameservers,
+      hostmaster: this.#hostmaster,
+      negativeTtl: this.#negativeTtl,
+    };
+    return soaOf(zone, this.#serial, this.#ttl);
   }
 
-  #entriesOf(listing: Listing): Entry[] {
-    return entriesOf(listing, this.#apexKey.length, this.#ttl);
+  /** All listings as the table has them (see table/decode.ts), without the test points. */
+  listings(): Consistent<Listing> {
+    const picture = new Picture(this.#table, (ended) => this.#pictures.delete(ended));
+    this.#pictures.add(picture);
+    return Object.assign(picture, { serial: this.#serial });
   }
 
-  #emptyTree(): NameTree {
-    const tree = new NameTree();
-    tree.set('', this.#apexRecords());
+  /** All records but the SOA, the test points among them, for transfers and exports. */
+  records(): Consistent<OwnedRecords> {
+    const listings = this.listings();
+    const { serial } = listings;
+    return { serial, close: () => listings.close(), [Symbol.iterator]: () => this.#recordsOf(listings) };
+  }
+
+  *#recordsOf(listings: Iterable<Listing>): Iterator<OwnedRecords> {
+    yield { owner: '', set: nsRecords(this.#nameservers, this.#ttl) };
     for (const { owner, records } of testPoints(this.#ttl)) {
-      if (owner.length + this.#apexKey.length <= MAX_KEY_LENGTH) tree.set(owner, records);
+      if (owner.length + this.#apexKey.length > MAX_KEY_LENGTH) continue;
+      for (const set of records) yield { owner, set };
     }
-    return tree;
+    for (const listing of listings) yield* recordsOf(listing, this.#apexKey.length, this.#ttl);
   }
 
-  #apexRecords(): RecordSet[] {
-    return [this.#soa(this.#ttl), nsRecords(this.#nameservers, this.#ttl)];
+  #newWriter(table: Table): Writer {
+    return new Writer(table, this.#apexKey.length, (place, value) => this.#remember(place, value));
   }
 
-  #soa(ttl: number): RecordSet {
-    const [primary = ''] = this.#nameservers;
-    const { refresh, retry, expire } = timers;
-    const soa = { primary, hostmaster: this.#hostmaster, serial: this.#serial, refresh, retry, expire };
-    return soaRecord({ ...soa, minimum: this.#negativeTtl }, ttl);
+  #remember(place: Place, value: number): void {
+    const { table } = this.#writer;
+    // What goes on in other memory leaves the old as it is: those pictures need no more help.
+    if (table !== this.#table) this.#pictures.clear();
+    if (!this.onChange && this.#pictures.size === 0) return;
+    this.#was = value === 0 ? undefined : listingOf(table, place.form, table.refOf(place), value);
+    for (const picture of this.#pictures) picture.remember(place, this.#was);
+  }
+
+  #difference(from: number, was: Listing | undefined, is: Listing): ZoneChange {
+    const before = recordsOf(was, this.#apexKey.length, this.#ttl);
+    const after = recordsOf(is, this.#apexKey.length, this.#ttl);
+    return { from, to: this.#serial, removed: without(before, after), added: without(after, before) };
+  }
+
+  /** Readers keep the old memory until they take the new; nothing is written into it any more. */
+  #swap(): void {
+    letGoLast(this.#table.size);
+    Atomics.store(this.#header, HEADER.letGoSize, this.#table.size);
+    this.#table = this.#writer.table;
+    this.#generation += 1;
+    Atomics.store(this.#header, HEADER.generation, this.#generation);
+    this.onSwap?.(this.share());
   }
 
   /**
@@ -152,9 +226,13 @@ export class Zone {
    * not tell a later run where to continue: `onSerial` and the option `serial` do.
    */
   #advanceSerial(): void {
-    this.#serial = Math.max(this.#serial + 1, this.#unixSeconds()) % SERIALS;
-    this.#onSerial(this.#serial);
-    this.#tree.set('', this.#apexRecords());
+    this.#handOut(Math.max(this.#serial + 1, this.#unixSeconds()) % SERIALS);
+  }
+
+  #handOut(serial: number): void {
+    this.#serial = serial;
+    this.#onSerial(serial);
+    Atomics.store(this.#header, HEADER.serial, serial);
   }
 
   #unixSeconds(): number {
@@ -164,23 +242,10 @@ export class Zone {
   /** A name server inside would need addresses, and this zone holds none but codes. */
   #outsideHost(name: string): NameKey {
     const key = requiredHost('name server', name.toLowerCase());
-    const inside = key.endsWith(this.#apexKey) && isLabelBoundary(key, key.length - this.#apexKey.length);
-    if (inside) throw new RangeError(`name server ${name} must not be inside its zone ${this.apex}`);
+    if (isBelow(key, this.#apexKey))
+      throw new RangeError(`name server ${name} must not be inside its zone ${this.apex}`);
     return key;
   }
-}
-
-/** By how much the number of listings in force grows with these entries: −1, 0 or 1. */
-function growth(tree: NameTree, entries: readonly Entry[]): number {
-  const [main] = entries;
-  return main ? Number(main.records.length > 0) - Number(tree.holds(main.owner)) : 0;
-}
-
-/** False inside a label: one that ends with the octets of the apex is not below the apex. */
-function isLabelBoundary(key: NameKey, offset: number): boolean {
-  let at = 0;
-  while (at < offset) at += 1 + key.charCodeAt(at);
-  return at === offset;
 }
 
 function requiredHost(what: string, name: string): NameKey {

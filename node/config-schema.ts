@@ -3,50 +3,12 @@
  *
  * A key that is not here is an error. What depends on several keys at once is config.ts's business.
  */
-import { isIP } from 'node:net';
-import { domainToASCII } from 'node:url';
 import { z } from 'zod';
-import { durationMs } from './duration.ts';
+import { address, baseUrl, did, domain, duration, hinted, hostPort } from './config-values.ts';
+import { dnsListen, nodeDnsSchema } from './dns/schema.ts';
 
 const roles = ['labeler', 'relay', 'inbound', 'appview', 'dns', 'web'] as const;
 export type Role = (typeof roles)[number];
-
-export type HostPort = { host: string; port: number };
-
-/** Says what would be right; shown beside what is wrong. */
-export type Hint = { means: string; example: string };
-export const hints = z.registry<Hint>();
-
-function hinted<T extends z.ZodType>(type: T, means: string, example: string): T {
-  hints.add(type, { means, example });
-  return type;
-}
-
-const domain = () =>
-  z
-    .string()
-    .refine((name) => isDomain(name), 'is not a domain name')
-    .transform((name) => domainToASCII(name).toLowerCase());
-
-const hostPort = () =>
-  z
-    .string()
-    .refine((text) => parseHostPort(text) !== undefined, 'is not ADDRESS:PORT')
-    .transform((text) => parseHostPort(text)!);
-
-const duration = () =>
-  z
-    .string()
-    .refine((text) => durationMs(text) !== undefined, 'is not a duration')
-    .transform((text) => durationMs(text)!);
-
-const baseUrl = (protocols: string[]) =>
-  z
-    .string()
-    .refine((text) => isBaseUrl(text, protocols), `is not a base URL (${protocols.join(' or ')}, no path)`);
-
-const did = () =>
-  z.string().regex(/^did:(plc:[a-z2-7]{24}|web:[A-Za-z0-9.%-]{1,255})$/, 'is not a did:plc or did:web');
 
 const port = () => z.int().min(1).max(65535);
 const cap = () => z.int().min(1).max(1e9);
@@ -59,7 +21,6 @@ const quota = (messages: number, bytes: number) =>
     })
     .prefault({});
 const mib = 1024 * 1024;
-const address = () => z.string().refine((text) => isIP(text) !== 0, 'is not an IP address');
 
 /** The file as written; config.ts adds what follows from several keys together. */
 export const schema = z.strictObject({
@@ -91,7 +52,7 @@ export const schema = z.strictObject({
       submission: hinted(hostPort(), 'SMTP with STARTTLS', '"0.0.0.0:587"').prefault('0.0.0.0:587'),
       submissions: hinted(hostPort(), 'SMTP with implicit TLS', '"0.0.0.0:465"').prefault('0.0.0.0:465'),
       inbound: hinted(hostPort(), 'SMTP from other servers', '"0.0.0.0:25"').prefault('0.0.0.0:25'),
-      dns: hinted(hostPort(), 'DNS over UDP and TCP', '"0.0.0.0:53"').prefault('0.0.0.0:53'),
+      dns: dnsListen().prefault('0.0.0.0:53'),
       metrics: hinted(hostPort(), 'Prometheus; off when left out', '"127.0.0.1:9464"').optional(),
       operator: hinted(
         hostPort(),
@@ -153,25 +114,7 @@ export const schema = z.strictObject({
     )
     .max(1024)
     .default([]),
-  dns: z
-    .strictObject({
-      apex: hinted(domain(), 'the zone of the list', '"list.harbor.example"'),
-      nameservers: hinted(
-        z.array(domain()).min(1).max(13),
-        'the NS records of the apex',
-        '["ns1.harbor.example"]',
-      ),
-      hostmaster: hinted(
-        z
-          .string()
-          // RFC 1035 §8: a dot before the @ would need an escape in the SOA record.
-          .regex(/^[a-z0-9_-]{1,63}@[a-z0-9.-]{1,190}$/, 'is not a mail address without a dot before the @')
-          .transform((address) => address.replace('@', '.')),
-        'the mail address of who answers for the zone, as the SOA record has it',
-        '"hostmaster@harbor.example"',
-      ),
-    })
-    .optional(),
+  dns: nodeDnsSchema.optional(),
   delivery: z
     .strictObject({
       port: hinted(port(), 'the port of other mail servers', '25').default(25),
@@ -352,29 +295,3 @@ export const schema = z.strictObject({
     })
     .prefault({}),
 });
-
-function isDomain(name: string): boolean {
-  const ascii = domainToASCII(name);
-  return (
-    ascii.includes('.') &&
-    ascii.length <= 253 &&
-    ascii.split('.').every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(label))
-  );
-}
-
-function parseHostPort(text: string): HostPort | undefined {
-  const match = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/i.exec(text);
-  if (!match) return undefined;
-  const host = (match[1] ?? match[2])!;
-  const number = Number(match[3]);
-  if (number < 1 || number > 65535) return undefined;
-  return isIP(host) !== 0 || host === 'localhost' ? { host, port: number } : undefined;
-}
-
-function isBaseUrl(text: string, protocols: string[]): boolean {
-  if (!URL.canParse(text)) return false;
-  const url = new URL(text);
-  return (
-    protocols.includes(url.protocol) && url.pathname === '/' && !url.search && !url.hash && !url.username
-  );
-}

@@ -4,19 +4,27 @@
  * Belongs to node.ts, which loads it where the role is and says when each part starts.
  */
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppView } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import type { Identities } from '../appview/identity/did.ts';
 import type { LabelSource } from '../appview/labels/source.ts';
+import type { Listings } from '../appview/listing/listings.ts';
 import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
-import type { Listing } from '../dnsbl/listing.ts';
+import type { Zone } from '../dnsbl/zone.ts';
 import type { Composing } from './composing.ts';
+import type { Config } from './config.ts';
+import type { ListServer } from './dns/list-server.ts';
+import type { ZoneSettings } from './dns/settings.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
-import { named } from './listening.ts';
+import type { Count } from './metrics.ts';
 import type { Membership } from './state.ts';
 import type { Xrpc } from './web/xrpc.ts';
+
+/** A few milliseconds of work. */
+const PAGE = 500;
 
 /** @param o.issued our own labels, where we issue any */
 export async function openAppView(
@@ -47,31 +55,58 @@ export async function openAppView(
   return appview;
 }
 
+/** @returns the server, and its zone for those who ask how it stands */
 export async function startDns(
   { config, stops, log, count, now }: Composing,
   { listings, zoneSerial }: AppView,
-): Promise<void> {
-  const [{ DnsServer }, { Zone }] = await Promise.all([
-    import('../dnsbl/server.ts'),
+): Promise<{ server: ListServer; zone: Zone }> {
+  const [{ ListServer }, { Zone }] = await Promise.all([
+    import('./dns/list-server.ts'),
     import('../dnsbl/zone.ts'),
   ]);
+  const dns = config.dns!;
+  const { apex, nameservers, hostmaster, ttlSeconds, negativeTtlSeconds } = dns;
   const zone = new Zone({
-    ...config.dns!,
-    now,
+    ...{ apex, nameservers, hostmaster, ttlSeconds, negativeTtlSeconds, now },
     serial: zoneSerial.last,
     onSerial: (serial) => zoneSerial.keep(serial),
   });
-  const apply = (listing: Listing) => {
+  stops.work('zone', await followListings(zone, listings, count));
+  const server = await ListServer.start({
+    ...{ zones: [{ zone, settings: zoneOf(dns) }], settings: dns, stateDir: config.stateDir },
+    ...{ listen: config.listen.dns, listenKey: 'listen.dns', stops, log, count, now },
+  });
+  return { server, zone };
+}
+
+/** A node's one zone; its secondaries stand in the section itself. */
+export function zoneOf({ apex, unkeyed, unkeyedQuota, keys }: NonNullable<Config['dns']>): ZoneSettings {
+  return { apex, unkeyed, unkeyedQuota, keys };
+}
+
+/**
+ * Fills the zone, and keeps it as the listings are. Built beside it, some at a time: with millions the node
+ * goes on doing other things, and what changes meanwhile comes behind the rest, for a change has a new seq.
+ *
+ * @returns what ends it
+ */
+async function followListings(zone: Zone, listings: Listings, count: Count): Promise<() => void> {
+  const { TableBuilder } = await import('../dnsbl/table/builder.ts');
+  const builder = new TableBuilder({ apex: zone.apex, expect: listings.rows });
+  let seq = 0;
+  for (;;) {
+    const page = listings.since(seq, PAGE);
+    for (const listing of page) if (!builder.add(listing)) count('listings_unlistable');
+    const last = page.at(-1);
+    if (!last) break;
+    seq = last.seq;
+    await nextTurn();
+  }
+  // In the turn of the empty page, so nothing changes between the two.
+  zone.adopt(builder.finish());
+  return listings.onChange((listing) => {
     if (zone.apply(listing) === 'unlistable') count('listings_unlistable');
-  };
-  // In one turn of the event loop, so nothing changes between the two.
-  const unfollow = listings.onChange(apply);
-  zone.replace(listings.all());
-  const listen = config.listen.dns;
-  const server = new DnsServer({ zones: [zone], listen, log, count });
-  await named('listen.dns', listen, server.start());
-  stops.listener('dns', () => server.stop());
-  stops.work('zone', unfollow);
+  });
 }
 
 export function startAppView({ stops }: Composing, appview: AppView, { members }: Membership): void {

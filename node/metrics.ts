@@ -24,8 +24,13 @@ export class Metrics {
     reasons.set(shown, (reasons.get(shown) ?? 0) + 1);
   };
 
-  /** Serves `GET /metrics` on a port of its own, which is not for the public. @throws when the port is taken */
-  async listen({ host, port }: { host: string; port: number }): Promise<Server> {
+  /**
+   * Serves `GET /metrics` on a port of its own, which is not for the public.
+   *
+   * @param more what others count, in Prometheus' text form
+   * @throws when the port is taken
+   */
+  async listen({ host, port }: { host: string; port: number }, more = () => ''): Promise<Server> {
     const { collectDefaultMetrics, Registry } = await import('prom-client');
     const process = new Registry();
     collectDefaultMetrics({ register: process });
@@ -33,7 +38,7 @@ export class Metrics {
       if (request.url !== '/metrics') return reply.writeHead(404).end();
       reply
         .writeHead(200, { 'content-type': process.contentType })
-        .end((await process.metrics()) + (await this.#written()));
+        .end((await process.metrics()) + (await this.#written()) + more());
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject).listen(port, host, resolve);

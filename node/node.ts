@@ -12,13 +12,19 @@ import type { AppView } from '../appview/appview.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
-import type { Config, Role } from './config.ts';
+import type { Exported } from '../dnsbl/files/export.ts';
+import type { Zone } from '../dnsbl/zone.ts';
+import type { Composing } from './composing.ts';
+import { type Config, type Role, readConfig } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { didDocument } from './cooperative/did-document.ts';
+import type { ListServer } from './dns/list-server.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
 import type { openAppView } from './listings.ts';
+import type { startMail } from './mail.ts';
 import { Metrics } from './metrics.ts';
+import { ControlSocket } from './operator/control.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
@@ -35,6 +41,7 @@ export class Node {
   readonly #metrics = new Metrics();
   readonly #stops: Stops;
   #starting: Promise<void> | undefined;
+  #dns: ListServer | undefined;
 
   constructor(config: Config, log: Logger) {
     this.#config = config;
@@ -59,6 +66,26 @@ export class Node {
     await this.#stops.run();
   }
 
+  /**
+   * Reads the configuration again, and takes over what may change in a running node: the list's access, limits,
+   * quotas, keys and query log.
+   *
+   * @throws ConfigError, AccessSettingsError, Error for another apex; everything is as before then
+   */
+  async reload(): Promise<void> {
+    const { dns } = readConfig(this.#config.file);
+    if (!this.#dns || !dns) return;
+    const { zoneOf } = await import('./listings.ts');
+    this.#dns.replace(dns, [zoneOf(dns)]);
+    this.#log.info('DNS access settings read again; what else was changed needs a restart');
+  }
+
+  /** Writes the zone into files. @throws Error where there is no list, or nowhere to */
+  async exportZone(): Promise<Exported[]> {
+    if (!this.#dns) throw new Error('this node serves no list: it has not the role "dns"');
+    return this.#dns.export();
+  }
+
   async #start(): Promise<void> {
     const state = await openMembership(this.#config, this.#now);
     this.#stops.store('node.db', () => state.db.close());
@@ -74,16 +101,19 @@ export class Node {
       ? await this.#appview({ identities, rules, xrpc, issued })
       : undefined;
     const http = await this.#http(state, xrpc, appview);
+    const control = new ControlSocket({ stateDir: this.#config.stateDir, log: this.#log });
 
     if (this.#has('relay') || this.#has('inbound')) {
       const certificate = await this.#certificate();
-      if (this.#has('relay')) await this.#mail(state, resolver, rules, http, certificate);
+      if (this.#has('relay')) await this.#mail({ state, resolver, rules, http, certificate }, control);
       if (this.#has('inbound')) await this.#inbound(certificate);
     }
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
-    if (appview) await this.#listings(appview, state);
+    if (appview) await this.#listings(appview, state, control);
     if (appview && issued) await this.#labeler(state, issued, appview, { identities, resolver });
+    await control.start();
+    this.#stops.listener('control', () => control.stop());
     await this.#serveMetrics();
   }
 
@@ -163,10 +193,24 @@ export class Node {
     this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  async #listings(appview: AppView, state: Membership): Promise<void> {
+  async #listings(appview: AppView, state: Membership, control: ControlSocket): Promise<void> {
     const { startAppView, startDns } = await import('./listings.ts');
-    if (this.#has('dns')) await startDns(this.#surroundings(), appview);
+    if (this.#has('dns')) {
+      const { server, zone } = await startDns(this.#surroundings(), appview);
+      this.#dns = server;
+      await this.#controlDns(control, zone);
+    }
     startAppView(this.#surroundings(), appview, state);
+  }
+
+  async #controlDns(control: ControlSocket, zone: Zone): Promise<void> {
+    const { dnsControl } = await import('./dns/control.ts');
+    const status = () => [
+      { apex: zone.apex, entries: zone.size, serial: zone.serial, ageSeconds: undefined },
+    ];
+    await control.app.register(
+      dnsControl({ status, export: () => this.exportZone(), reload: () => this.reload() }),
+    );
   }
 
   async #labeler(
@@ -180,16 +224,14 @@ export class Node {
   }
 
   async #mail(
-    state: Membership,
-    resolver: DnsResolver,
-    rules: AddressRules,
-    http: FastifyInstance,
-    certificate: CertificateWatch,
+    needed: Omit<Parameters<typeof startMail>[0], keyof Composing>,
+    control: ControlSocket,
   ): Promise<void> {
     const { startMail } = await import('./mail.ts');
     const { startOperator } = await import('./operator/operator.ts');
-    const around = { ...this.#surroundings(), state };
-    await startOperator(around, await startMail({ ...around, resolver, rules, http, certificate }));
+    const around = this.#surroundings();
+    const mail = await startMail({ ...around, ...needed });
+    await startOperator({ ...around, state: needed.state, control }, mail);
   }
 
   async #inbound(certificate: CertificateWatch): Promise<void> {
@@ -219,7 +261,9 @@ export class Node {
   async #serveMetrics(): Promise<void> {
     const { metrics } = this.#config.listen;
     if (!metrics) return;
-    const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics));
+    const { metricsText } = await import('../dnsbl/metrics.ts');
+    const more = () => metricsText(this.#dns?.metrics() ?? []);
+    const server = await named('listen.metrics', metrics, this.#metrics.listen(metrics, more));
     this.#stops.listener('metrics', () => server.close());
   }
 }

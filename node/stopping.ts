@@ -9,7 +9,8 @@ import type { Logger } from 'pino';
 
 type Stop = { name: string; stop: () => unknown };
 
-const limitMs = { listeners: 3_500, work: 5_000, stores: 1_500 };
+/** Of each phase. */
+export const stopLimitMs = { listeners: 3_500, work: 5_000, stores: 1_500 };
 
 export class Stops {
   readonly #log: Pick<Logger, 'error'>;
@@ -45,11 +46,11 @@ export class Stops {
   }
 
   async #run(): Promise<void> {
-    await within(limitMs.listeners, Promise.all(this.#listeners.map((one) => this.#stop(one))));
-    await within(limitMs.work, Promise.all(this.#work.map((one) => this.#stop(one))));
+    await within(stopLimitMs.listeners, Promise.all(this.#listeners.map((one) => this.#stop(one))));
+    await within(stopLimitMs.work, Promise.all(this.#work.map((one) => this.#stop(one))));
     // One after the other: what was opened on top of another closes before it.
     await within(
-      limitMs.stores,
+      stopLimitMs.stores,
       this.#stores.reduce((before, one) => before.then(() => this.#stop(one)), Promise.resolve()),
     );
     for (const { name } of this.#unfinished)

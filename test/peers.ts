@@ -11,6 +11,11 @@ type Peer = { probe: [command: string, ...args: string[]]; debian: string };
 const peers = {
   dig: { probe: ['dig', '-v'], debian: 'dnsutils' },
   kdig: { probe: ['kdig', '--version'], debian: 'knot-dnsutils' },
+  rbldnsd: { probe: ['rbldnsd', '-h'], debian: 'rbldnsd' },
+  named: { probe: ['/usr/sbin/named', '-V'], debian: 'bind9' },
+  'named-checkzone': { probe: ['named-checkzone', '-v'], debian: 'bind9-utils' },
+  'nsd-checkzone': { probe: ['nsd-checkzone', '-h'], debian: 'nsd' },
+  'ldns-read-zone': { probe: ['ldns-read-zone', '-h'], debian: 'ldnsutils' },
   swaks: { probe: ['swaks', '--version'], debian: 'swaks' },
   python3: { probe: ['/usr/bin/python3', '-c', 'import email'], debian: 'python3' },
   // Debian's own interpreter: another python3 in PATH does not see Debian's modules.
@@ -22,6 +27,10 @@ const peers = {
   postfix: { probe: ['/usr/sbin/postconf', 'mail_version'], debian: 'postfix' },
   opendkim: { probe: ['/usr/sbin/opendkim', '-V'], debian: 'opendkim' },
   rspamd: { probe: ['rspamd', '--version'], debian: 'rspamd' },
+  spamd: { probe: ['/usr/sbin/spamd', '--version'], debian: 'spamassassin spamd' },
+  nsd: { probe: ['/usr/sbin/nsd', '-v'], debian: 'nsd' },
+  knot: { probe: ['/usr/sbin/knotd', '--version'], debian: 'knot' },
+  unbound: { probe: ['/usr/sbin/unbound', '-V'], debian: 'unbound' },
   chromium: { probe: ['chromium', '--version'], debian: 'chromium' },
   cc: { probe: ['cc', '--version'], debian: 'gcc libc6-dev' },
   openssl: {

@@ -9,7 +9,7 @@
 import type { LookupFunction } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { createWebSocketStream, WebSocket } from 'ws';
+import { messages } from '../../dnsbl/feed/connection.ts';
 import { maxFrameBytes } from './frame.ts';
 
 export type SubscriptionOptions = {
@@ -31,17 +31,16 @@ export type SubscriptionOptions = {
 };
 
 const maxPauseMs = 60_000;
-/** Read before their turn; with maxFrameBytes this bounds the memory of a source. */
-const framesAhead = 4;
 
 /** Resolves when the signal is aborted; rejects only with what `isFatal` picks from the handler's errors. */
 export async function follow(o: SubscriptionOptions, isFatal: (error: unknown) => boolean): Promise<void> {
+  const { signal, lookup, pingEveryMs = 30_000 } = o;
   let failures = 0;
   while (!o.signal.aborted) {
     const url = `${o.source.replace(/\/+$/, '')}/xrpc/com.atproto.sync.subscribeRepos?cursor=${o.cursor()}`;
     let framesRead = 0;
     try {
-      for await (const frame of connect(url, o)) {
+      for await (const frame of messages({ url, signal, maxOctets: maxFrameBytes, lookup, pingEveryMs })) {
         await o.onFrame(frame);
         framesRead++;
       }
@@ -56,53 +55,6 @@ export async function follow(o: SubscriptionOptions, isFatal: (error: unknown) =
       // Aborted: the loop's condition sees it.
     });
   }
-}
-
-async function* connect(
-  url: string,
-  { signal, lookup, pingEveryMs = 30_000 }: SubscriptionOptions,
-): AsyncGenerator<Buffer> {
-  const socket = new WebSocket(url, {
-    maxPayload: maxFrameBytes,
-    handshakeTimeout: 10_000,
-    perMessageDeflate: false,
-    followRedirects: false,
-    ...(lookup && { lookup }),
-  });
-  socket.on('error', () => {
-    // The stream below passes the first error on; one that comes after it has ended tells nobody anything.
-  });
-  const frames = createWebSocketStream(socket, {
-    readableObjectMode: true,
-    readableHighWaterMark: framesAhead,
-    signal,
-  });
-  const heart = keepAlive(socket, pingEveryMs);
-  try {
-    for await (const frame of frames) {
-      // Text is never valid here; as bytes that are no CBOR it is counted like other garbage.
-      yield typeof frame === 'string' ? Buffer.from(frame) : frame;
-    }
-  } finally {
-    clearInterval(heart);
-    frames.destroy();
-    socket.terminate();
-  }
-}
-
-/** A peer that is gone without a word is noticed by its missing pong. */
-function keepAlive(socket: WebSocket, everyMs: number): NodeJS.Timeout {
-  let isAlive = true;
-  socket.on('pong', () => {
-    isAlive = true;
-  });
-  return setInterval(() => {
-    // While we read nothing, no pong can reach us.
-    if (socket.readyState !== WebSocket.OPEN || socket.isPaused) return;
-    if (!isAlive) return socket.terminate();
-    isAlive = false;
-    socket.ping();
-  }, everyMs);
 }
 
 /** Half of it is chance, so that readers of one fallen relay do not return together. */

@@ -108,14 +108,14 @@ export class Listings {
     return () => this.#listeners.delete(callback);
   }
 
-  /** Everything listed now, in order of seq. Read it to the end before anything else is written. */
-  all(): Iterable<Listing> {
-    return this.#rows.all();
-  }
-
   /** @returns at most `limit` listings changed after `seq`, ascending; a name appears with its newest state alone */
   since(seq: number, limit: number): Listing[] {
     return this.#rows.since(seq, limit);
+  }
+
+  /** How many names were ever listed: no less than are listed now. */
+  get rows(): number {
+    return this.#rows.size;
   }
 
   /** The seq of the newest change. */

@@ -30,6 +30,11 @@ export class ListingRows {
     return this.#last;
   }
 
+  /** How many names there are, removed ones included. */
+  get size(): number {
+    return (this.#sql.size.get() as { size: number }).size;
+  }
+
   get(domain: string): Listing | undefined {
     const row = this.#sql.find.get(nameOf(domain)) as Row | undefined;
     return row && toListing(row);
@@ -91,6 +96,7 @@ function prepare(db: Database.Database) {
     begin: db.prepare('INSERT INTO listing_epoch (seq) VALUES (?)'),
     newest: db.prepare('SELECT max(seq) AS seq FROM listing'),
     find: db.prepare('SELECT seq, removed, body FROM listing WHERE name = ?'),
+    size: db.prepare('SELECT count(*) AS size FROM listing'),
     all: db.prepare('SELECT seq, removed, body FROM listing WHERE removed = 0 ORDER BY seq'),
     since: db.prepare('SELECT seq, removed, body FROM listing WHERE seq > ? ORDER BY seq LIMIT ?'),
     put: db.prepare('INSERT OR REPLACE INTO listing (name, seq, removed, body) VALUES (?, ?, ?, ?)'),

@@ -49,13 +49,18 @@ async function* follow(
   if (outdated) yield outdatedCursor;
   const fromStart = outdated || cursor === 0;
   let seq = fromStart ? 0 : (cursor ?? head);
+  let isUpToDate = false;
   while (!signal.aborted) {
     const batch = listings.since(seq, listingsPerMessage);
     seq = batch.at(-1)?.seq ?? seq;
     // One who begins has nothing to forget.
     const news = fromStart ? batch.filter((listing) => !(listing.removed && listing.seq <= head)) : batch;
     if (news.length > 0) yield message(seq, news);
-    if (batch.length === 0) await nextChange(listings, signal);
+    if (batch.length > 0) continue;
+    // It cannot be seen from the listings: the last ones may have been removed, and there may be none.
+    if (!isUpToDate) yield upToDate;
+    else await nextChange(listings, signal);
+    isUpToDate = true;
   }
 }
 
@@ -64,6 +69,8 @@ const outdatedCursor: Message = {
   name: 'OutdatedCursor',
   message: 'This AppView was rebuilt: forget everything; all current listings follow.',
 };
+
+const upToDate: Message = { $type: 'email.atmos.listing.subscribe#info', name: 'UpToDate' };
 
 // As in listing-get.ts: narrower strings, checked by xrpc-server on the way out.
 function message(seq: number, listings: Listing[]): Message {

@@ -7,6 +7,7 @@
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
 import { addDkimCommands } from './dkim-commands.ts';
+import { addDnsCommands } from './dns-commands.ts';
 import { addKeysCommand } from './keys-commands.ts';
 import { addMemberCommands } from './member-commands.ts';
 import { addOperatorCommands } from './operator-commands.ts';
@@ -26,6 +27,7 @@ export async function run(argv: string[]): Promise<number> {
   addOperatorCommands(program);
   addDkimCommands(program);
   addKeysCommand(program);
+  addDnsCommands(program);
   try {
     await program.parseAsync(argv);
     return 0;

@@ -1,5 +1,6 @@
 /**
- * `atmos start`: runs one node until SIGTERM or SIGINT, then stops it in order.
+ * `atmos start`: runs one node until SIGTERM or SIGINT, then stops it in order. SIGHUP reads again what of
+ * the configuration may change while it runs, SIGUSR2 exports the list (SIGUSR1 is Node's own, for its debugger).
  *
  * A failure of our own state ends the process with a message; a supervisor starts it again.
  */
@@ -16,6 +17,13 @@ export async function start(configFile: string): Promise<void> {
   const log = logger(config);
   const node = new Node(config, log);
   endOnBugs(log);
+  // Before the start: a signal without a handler kills.
+  process.on('SIGHUP', () => {
+    node.reload().catch((err: Error) => log.error({ err }, 'configuration not read again'));
+  });
+  process.on('SIGUSR2', () => {
+    node.exportZone().catch((err: Error) => log.error({ err }, 'DNS zone not exported'));
+  });
   let isStopping = false;
   const stopped = stopSignal().then(async (signal) => {
     isStopping = true;

@@ -1,8 +1,13 @@
 /** Seeded queries and the ways in which strangers break them. */
 import { apex, queryPacket } from '../unit/dnsbl-fixtures.ts';
+import { key, oddlySigned, requestOf, signedBy, stranger } from '../unit/dnsbl-transfer-fixtures.ts';
 import type { Fuzz } from './random.ts';
 
 const edns = { udpPayloadSize: 1232 };
+const options = (...all: { code: number; data: Buffer }[]) => ({ ...edns, options: all });
+const cookie = (octets: number) => ({ code: 10, data: Buffer.alloc(octets, 0x5a) });
+const nsid = { code: 3, data: Buffer.alloc(0) };
+const nibbles = `5.2.${'0.'.repeat(22)}8.b.d.0.1.0.0.2`;
 const tail = Array(200).fill(Buffer.from([0xc0, 12])) as Buffer[];
 
 /** Well-formed queries, and a few shapes that only an attacker sends. */
@@ -14,6 +19,23 @@ export const seeds: Buffer[] = [
   queryPacket(apex, 'ANY'),
   queryPacket(`${'a.'.repeat(100)}dom.${apex}`, 'A'),
   queryPacket('example.org', 'MX', edns),
+  queryPacket(`25.2.0.192.ip.${apex}`, 'A'),
+  queryPacket(`${nibbles}.ip.${apex}`, 'TXT', edns),
+  queryPacket(`reef.test._vouch.${apex}`, 'TXT'),
+  // Cookies, with and without the server's part; the server's name; the next version of EDNS.
+  queryPacket(`reef.test.dom.${apex}`, 'A', options(cookie(8), nsid)),
+  queryPacket(`reef.test.dom.${apex}`, 'A', options(nsid, cookie(24))),
+  queryPacket(apex, 'SOA', { ednsVersion: 1 }),
+  classOf(queryPacket('version.bind', 'TXT'), 3),
+  // What secondaries say: with the serial that they have, signed, and signed by somebody else.
+  requestOf({ type: 251, serial: 1, udpOctets: 1232 }),
+  signedBy(key, requestOf({ type: 6, udpOctets: 1232 }), Date.now()).message,
+  signedBy(stranger, requestOf({ type: 6 })).message,
+  // A small question that names much: its key by a pointer, an algorithm as long as names are, and longer.
+  oddlySigned(requestOf({ type: 6, name: `${'a.'.repeat(100)}${apex}` }), 255),
+  oddlySigned(requestOf({ type: 6, name: `${'a.'.repeat(100)}${apex}`, udpOctets: 1232 }), 255),
+  oddlySigned(requestOf({ type: 6 }), 4000),
+  opcodeOf(queryPacket(apex, 'SOA'), 4),
   // A chain of pointers in the question, each to the one before.
   Buffer.concat([queryPacket(apex, 'A').subarray(0, 12), ...chain(300), Buffer.from([0, 1, 0, 1])]),
   // Two questions; many records owned by pointers.
@@ -26,6 +48,16 @@ function chain(links: number): Buffer[] {
     const target = index === 0 ? 12 : 12 + 2 * (index - 1);
     return Buffer.from([0xc0 | (target >> 8), target & 0xff]);
   });
+}
+
+function classOf(packet: Buffer, recordClass: number): Buffer {
+  packet.writeUInt16BE(recordClass, packet.length - 2);
+  return packet;
+}
+
+function opcodeOf(packet: Buffer, opcode: number): Buffer {
+  packet[2] = opcode << 3;
+  return packet;
 }
 
 function count(packet: Buffer, at: number, value: number): Buffer {

@@ -7,49 +7,95 @@ import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pino } from 'pino';
-import { DnsServer } from '../../dnsbl/server.ts';
+import { DnsServer, type DnsServerOptions } from '../../dnsbl/server.ts';
 import { addressOf } from '../ask-dns.ts';
+import { needsNativeDns } from '../native-dns.ts';
 import { apex, decoded, queryPacket, vouched, zoneOf } from '../unit/dnsbl-fixtures.ts';
+import { key, oddlySigned } from '../unit/dnsbl-transfer-fixtures.ts';
 import { mutated } from './dnsbl-packets.ts';
 import { Fuzz } from './random.ts';
 
 const fuzz = new Fuzz('dnsbl-sockets');
 
-const counted = new Map<string, number>();
-const counts = (what: string) => counted.get(what) ?? 0;
-const server = new DnsServer({
-  zones: [zoneOf(vouched({ name: 'reef.test' }))],
-  listen: { host: '127.0.0.1', port: 0 },
-  log: pino({ enabled: false }),
-  count: (what, reason) => {
-    for (const key of [what, `${what} ${reason}`]) counted.set(key, counts(key) + 1);
-  },
-});
+function serverOf(options: Partial<DnsServerOptions> = {}): DnsServer {
+  return new DnsServer({
+    zones: [zoneOf(vouched({ name: 'reef.test' }))],
+    listen: { host: '127.0.0.1', port: 0 },
+    log: pino({ enabled: false }),
+    transfer: { keys: [key], handle: () => undefined },
+    ...options,
+  });
+}
+
+const server = serverOf();
 let port = 0;
 before(async () => {
-  port = (await server.start()).port;
+  port = (await server.start())[0]!.port;
 });
 after(() => server.stop());
 
-async function stillAnswers(): Promise<void> {
-  assert.equal(await addressOf({ host: '127.0.0.1', port }, `reef.test.dom.${apex}`), '127.0.3.1');
-  assert.equal(counts('dns_dropped fault'), 0);
+async function stillAnswers(at = { host: '127.0.0.1', port }, of = server): Promise<void> {
+  assert.equal(await addressOf(at, `reef.test.dom.${apex}`), '127.0.3.1');
+  assert.equal(of.counts().get('dns_dropped fault'), 0);
 }
 
-test('mutated packets over UDP', async () => {
-  const client = createSocket('udp4');
-  client.on('message', (message) => assert.equal((message[2] as number) >> 7, 1));
-  for (let i = fuzz.rounds(2_000); i > 0; i--) {
-    const before = counts('dns_queries udp');
-    client.send(mutated(fuzz), port, '127.0.0.1');
-    while (counts('dns_queries udp') === before) await nextTurn();
-  }
-  client.close();
-  await stillAnswers();
-});
+const kinds: [kind: string, options: Partial<DnsServerOptions>, skip: string | false][] = [
+  ['the thread of the server', {}, false],
+  ['a thread with a socket of node', { workers: 1, sockets: 'dgram' }, false],
+  ['a thread with native sockets', { workers: 1, sockets: 'native' }, needsNativeDns()],
+];
+for (const [kind, options, skip] of kinds) {
+  test(`mutated packets over UDP to ${kind}`, { skip }, async (t: TestContext) => {
+    const own = serverOf(options);
+    const [at] = await own.start();
+    t.after(() => own.stop());
+    const client = createSocket('udp4');
+    t.after(() => client.close());
+    client.on('message', (message) => assert.equal((message[2] as number) >> 7, 1));
+    const came = () => own.counts().get('dns_queries udp')!;
+    const burst = 16;
+    for (let left = fuzz.rounds(1_000, 10); left > 0; left -= burst) {
+      const expected = came() + burst;
+      for (let n = 0; n < burst; n++) client.send(mutated(fuzz), at!.port, at!.host);
+      while (came() < expected) await nextTurn();
+    }
+    await stillAnswers(at, own);
+  });
+}
+
+for (const [kind, options, skip] of kinds) {
+  test(`signatures that would be answered at length cost ${kind} no other answer`, {
+    skip,
+  }, async (t: TestContext) => {
+    const deaths: string[] = [];
+    const log = pino({}, { write: (line) => void (/failed|died/.test(line) && deaths.push(line)) });
+    const own = serverOf({ ...options, log });
+    const [at] = await own.start();
+    t.after(() => own.stop());
+    const client = createSocket('udp4');
+    t.after(() => client.close());
+    let longest = 0;
+    client.on('message', (message) => {
+      longest = Math.max(longest, message.length);
+    });
+    const came = () => own.counts().get('dns_queries udp')!;
+    const plain = queryPacket(`reef.test.dom.${apex}`, 'A');
+    // They would fill the room of a batch.
+    const burst = [...Array(24).fill(oddlySigned(plain, 4000)), ...Array(24).fill(plain)] as Buffer[];
+    for (let turn = 0; turn < 20; turn++) {
+      const expected = came() + burst.length;
+      for (const packet of burst) client.send(packet, at!.port, at!.host);
+      const endMs = performance.now() + 2000;
+      while (came() < expected && deaths.length === 0 && performance.now() < endMs) await nextTurn();
+    }
+    assert.deepEqual(deaths, []);
+    await stillAnswers(at, own);
+    assert.ok(longest > 0 && longest <= 512, `${longest} octets without EDNS`);
+  });
+}
 
 /** Python, for node cannot forge a datagram. Needs the right to open raw sockets. */
 const forge = `
@@ -61,13 +107,20 @@ raw.sendto(struct.pack('!HHHH', 0, port, 8 + len(payload), 0) + payload, ('127.0
 const python = ['-c', 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)'];
 const cannotForge = spawnSync('/usr/bin/python3', python).status === 0 ? false : 'no raw sockets here';
 
-test('a query from source port 0 is dropped and counted', { skip: cannotForge }, async () => {
-  const packet = queryPacket(`reef.test.dom.${apex}`, 'A').toString('hex');
-  const { status, stderr } = spawnSync('/usr/bin/python3', ['-c', forge, `${port}`, packet]);
-  assert.equal(status, 0, stderr.toString());
-  while (counts('dns_dropped source_port_zero') === 0) await nextTurn();
-  await stillAnswers();
-});
+for (const [kind, options, skip] of kinds) {
+  test(`a query from source port 0 is dropped and counted by ${kind}`, {
+    skip: skip || cannotForge,
+  }, async (t) => {
+    const own = serverOf(options);
+    const [at] = await own.start();
+    t.after(() => own.stop());
+    const packet = queryPacket(`reef.test.dom.${apex}`, 'A').toString('hex');
+    const { status, stderr } = spawnSync('/usr/bin/python3', ['-c', forge, `${at!.port}`, packet]);
+    assert.equal(status, 0, stderr.toString());
+    while (own.counts().get('dns_dropped source_port_zero') === 0) await nextTurn();
+    await stillAnswers(at, own);
+  });
+}
 
 /** All that comes back until the server or the client ends. */
 async function exchange(octets: Buffer): Promise<Buffer> {

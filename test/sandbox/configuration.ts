@@ -36,9 +36,10 @@ export function configurationOf(cast: CooperativeCast, ports: Ports, o: { warmin
       apex: apexOf(cast),
       nameservers: [`ns1.${cast.domain}`],
       hostmaster: `hostmaster@${cast.domain}`,
+      // Two nodes, a PDS and the rest share 600 MB.
+      workers: 0,
     },
     delivery: { port: ports.inbox.smtp, tls: 'required' },
-    // Two nodes, a PDS and the rest share 600 MB.
     signing: { rest: '1s' },
     labeler: { reverifyInterval: '24h', retryUnverified: '2s' },
     ...(o.warming ? {} : warm),

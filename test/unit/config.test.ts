@@ -3,7 +3,12 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { z } from 'zod';
+import { defaultAccess } from '../../dnsbl/access/settings.ts';
 import { ConfigError, checkConfig, readConfig } from '../../node/config.ts';
+import { schema } from '../../node/config-schema.ts';
+import { hints } from '../../node/config-values.ts';
+import { aloneZoneSchema } from '../../node/dns/schema.ts';
 
 const file = '/etc/atmos/atmos.jsonc';
 
@@ -17,6 +22,11 @@ function withMore(more: string): string {
 
   ${more}
 }`;
+}
+
+/** The same with more of its section `dns`, from line 5, column 107 on. */
+function withDns(more: string): string {
+  return withMore('').replace('"hostmaster": "h@harbor.test"', `"hostmaster": "h@harbor.test", ${more}`);
 }
 
 function faultOf(text: string): string {
@@ -38,6 +48,26 @@ test('a small file is completed with defaults, absolute paths and milliseconds',
   assert.deepEqual(config.listen.submission, { host: '0.0.0.0', port: 587 });
   assert.deepEqual(config.caps.warming[0], { untilDay: 7, perHour: 5, perDay: 50, burst: 10 });
   assert.equal(config.delivery.tls, 'required');
+});
+
+test('the list has its defaults, one address or several, and absolute paths', () => {
+  const small = checkConfig(withMore(''), file);
+  assert.deepEqual(small.listen.dns, [{ host: '0.0.0.0', port: 53 }]);
+  const { limit, access, quota, cookies, queryLog } = small.dns!;
+  const { rules, ...defaults } = defaultAccess;
+  assert.deepEqual({ limit, quota, rules: access }, { limit: defaults.limit, quota: defaults.quota, rules });
+  assert.deepEqual([cookies.enabled, queryLog.every], [true, 0]);
+  const more = '"cookies": { "secrets": "c" }, "transfer": { "keys": "k" }, "export": { "dir": "z" }';
+  const dns = checkConfig(withDns(more), file).dns!;
+  assert.deepEqual(
+    [dns.cookies.secrets, dns.transfer!.keys, dns.export!.dir],
+    ['/etc/atmos/c', '/etc/atmos/k', '/etc/atmos/z'],
+  );
+  const several = checkConfig(withMore('"listen": { "dns": ["192.0.2.1:53", "[2001:db8::1]:53"] }'), file);
+  assert.deepEqual(several.listen.dns, [
+    { host: '192.0.2.1', port: 53 },
+    { host: '2001:db8::1', port: 53 },
+  ]);
 });
 
 test('a port in a did:web is percent-encoded', () => {
@@ -105,6 +135,54 @@ const faults: [name: string, text: string, place: string, says: RegExp][] = [
     /inside the zone.*ns1\.harbor\.test/,
   ],
   ['DNS on a name', withMore('"listen": { "dns": "localhost:53" }'), '7:22', /localhost is a name/],
+  [
+    'DNS on a name among addresses',
+    withMore('"listen": { "dns": ["192.0.2.1:53", "localhost:53"] }'),
+    '7:39',
+    /"listen\.dns": localhost is a name/,
+  ],
+  [
+    'DNS on no address',
+    withMore('"listen": { "dns": ["192.0.2.1"] }'),
+    '7:23',
+    /"192\.0\.2\.1" is not ADDRESS:PORT.*one address, or a list.*\[2001:db8::1\]:53/,
+  ],
+  [
+    'DNS twice on one address',
+    withMore('"listen": { "dns": ["192.0.2.1:53", "192.0.2.1:53"] }'),
+    '7:39',
+    /"listen\.dns": 192\.0\.2\.1:53 is also "listen\.dns"/,
+  ],
+  [
+    'a limit beyond range',
+    withDns('"limit": { "perName": 0 }'),
+    '5:129',
+    /"dns\.limit\.perName": 0 too small.*answers a second to one client about one name, for example 50/,
+  ],
+  [
+    'buckets that are no power of two',
+    withDns('"limit": { "buckets": 5000 }'),
+    '5:129',
+    /5000 is no power of two/,
+  ],
+  [
+    'a prefix in two lists',
+    withDns('"access": { "refuse": ["192.0.2.1"], "drop": ["192.0.2.1/32"] }'),
+    '5:117',
+    /access: 192\.0\.2\.1\/32 stands there twice/,
+  ],
+  [
+    'native sockets without threads',
+    withDns('"workers": 0, "sockets": "native"'),
+    '5:132',
+    /need threads of their own\. Set "workers"/,
+  ],
+  [
+    'a secondary by its name',
+    withDns('"transfer": { "notify": [{ "host": "ns2.harbor.test" }] }'),
+    '5:142',
+    /is not an IP address\. It is the address of a secondary/,
+  ],
   [
     'dns without its section',
     '{"name":"H","domain":"h.test","publicUrl":"https://h.test"}',
@@ -186,3 +264,23 @@ for (const host of [
     assert.equal(listen.operator?.port, 8090);
   });
 }
+
+/** A key's own hint, or one of what it stands in. */
+function keysWithoutHint(type: z.core.$ZodType, path: string[] = [], isHinted = false): string[] {
+  const hinted = isHinted || hints.get(type as z.ZodType) !== undefined;
+  const { innerType, element, valueType, shape } = (type as unknown as { _zod: { def: Inner } })._zod.def;
+  if (shape)
+    return Object.entries(shape).flatMap(([key, inner]) => keysWithoutHint(inner, [...path, key], hinted));
+  const inner = innerType ?? element ?? valueType;
+  if (inner) return keysWithoutHint(inner, path, hinted);
+  return hinted ? [] : [path.join('.')];
+}
+
+type Inner = Partial<Record<'innerType' | 'element' | 'valueType', z.core.$ZodType>> & {
+  shape?: Record<string, z.core.$ZodType>;
+};
+
+test('every key says what would be right', () => {
+  assert.deepEqual([...keysWithoutHint(schema), ...keysWithoutHint(aloneZoneSchema)], []);
+  assert.deepEqual(keysWithoutHint(z.strictObject({ a: z.int().optional() })), ['a']);
+});

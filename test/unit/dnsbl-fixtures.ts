@@ -9,7 +9,7 @@ import {
   type RecordType,
 } from 'dns-packet';
 import dns2 from 'dns2';
-import { answer } from '../../dnsbl/answer.ts';
+import { Answerer, dropReasons, outcomes } from '../../dnsbl/answer.ts';
 import type { Listing } from '../../dnsbl/listing.ts';
 import type { Transport } from '../../dnsbl/wire.ts';
 import { Zone } from '../../dnsbl/zone.ts';
@@ -62,6 +62,42 @@ export function queryPacket(name: string, type: RecordType | 'ANY', edns?: Edns)
 
 /** The types of dns-packet leave out the RCODE's name. */
 export type Decoded = DecodedPacket & { rcode: string };
+
+export type Reply =
+  | { kind: 'dropped'; reason: string | undefined }
+  | { kind: 'answered'; outcome: string | undefined; message: Buffer };
+
+const answerers = new WeakMap<Zone, { answerer: Answerer; zones: readonly Zone[]; reasons: number[] }>();
+const client = { family: 4 as const, address: Uint8Array.of(127, 0, 0, 1), port: 4096 };
+const out = Buffer.alloc(65_535 + 64);
+
+/** One packet to the zones, without a socket. */
+export function answer(packet: Uint8Array, transport: Transport, zones: readonly Zone[]): Reply {
+  const { answerer, reasons } = answererOf(zones);
+  // Not at the start of either: what is outside the packet and before the answer must not matter.
+  const padded = Buffer.concat([Buffer.alloc(3, 0xc0), packet, Buffer.alloc(5, 1)]);
+  const octets = answerer.answer(padded, 3, packet.length, transport, client, out, 7);
+  if (octets === 0) return { kind: 'dropped', reason: dropReasons[reasons.pop()!] };
+  return {
+    kind: 'answered',
+    outcome: outcomes[answerer.outcome],
+    message: Buffer.from(out.subarray(7, 7 + octets)),
+  };
+}
+
+/** One for each first zone, as a thread keeps it, with the newest tables. */
+function answererOf(zones: readonly Zone[]) {
+  const known = answerers.get(zones[0]!);
+  if (known && known.zones.length === zones.length) {
+    if (known.answerer.isBehind()) for (const zone of zones) known.answerer.replace(zone.share());
+    return known;
+  }
+  const reasons: number[] = [];
+  const counters = { answered: () => undefined, dropped: (reason: number) => void reasons.push(reason) };
+  const answerer = new Answerer({ zones: zones.map((zone) => zone.share()), counters });
+  answerers.set(zones[0]!, { answerer, zones, reasons });
+  return { answerer, zones, reasons };
+}
 
 /** Asks without a socket, as `<name>.<apex>` or, with a final dot, as it is. */
 export function ask(

@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MAX_REMEMBERED_CHANGES } from '../../dnsbl/limits.ts';
+import { TableBuilder } from '../../dnsbl/table/builder.ts';
+import { HEADER, type ZoneShare } from '../../dnsbl/table/share.ts';
+import { STATE } from '../../dnsbl/table/state.ts';
+import { ZoneMoved } from '../../dnsbl/zone.ts';
 import { apex, ask, emptyZone, said, startMs, vouched, zoneOf } from './dnsbl-fixtures.ts';
 
 const reef = vouched({ name: 'reef.test' });
@@ -245,4 +250,199 @@ test('a label that ends with the octets of the apex, length and all, is outside'
 test('under a long apex the test points that do not fit are left out', () => {
   const zone = emptyZone({ apex: longApex });
   assert.equal(said(zone, `test.dom.${longApex}.`), '127.0.0.2');
+});
+
+test('in block, addresses that exist keep a wildcard from answering for longer names', () => {
+  const zone = zoneOf(
+    vouched({ name: 'e.f' }, { list: 'blocked', coverSubdomains: true }),
+    vouched({ address: 'fe80::1' }, { list: 'blocked' }),
+  );
+  const answers: [name: string, says: string][] = [
+    ['9.e.f.block', '127.0.0.2'],
+    ['8.e.f.block', 'NODATA'],
+    ['9.8.e.f.block', 'NXDOMAIN'],
+    ['0.8.e.f.block', 'NODATA'],
+    ['x.0.8.e.f.block', 'NXDOMAIN'],
+    ['x.9.e.f.block', '127.0.0.2'],
+    ['e.f.block', '127.0.0.2'],
+    ['f.block', 'NODATA'],
+  ];
+  for (const [name, says] of answers) assert.equal(said(zone, name), says, name);
+});
+
+const addresses: [address: string, written: string][] = [
+  ['192.0.2.250', '192.0.2.250'],
+  ['10.0.0.9', '10.0.0.9'],
+  ['2001:db8::25', '2001:db8::25'],
+  ['2001:db8:0:1:0:0:0:1', '2001:db8:0:1::1'],
+  ['2001:0:0:1:0:0:1:1', '2001::1:0:0:1:1'],
+  ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
+  ['::', '::'],
+  ['::1', '::1'],
+  ['fe80::', 'fe80::'],
+  ['::ffff:192.0.2.1', '::ffff:c000:201'],
+];
+for (const [address, written] of addresses) {
+  test(`${address} is written ${written} and explained with the URL that it came with`, () => {
+    for (const url of [`https://harbor.test/${written}?why`, `https://harbor.test/${address}?why`]) {
+      const zone = zoneOf(vouched({ address }, { url }));
+      const [listing] = zone.listings();
+      assert.deepEqual([listing?.address, listing?.url], [written, url]);
+      const name = [...(listing!.address!.includes(':') ? nibbles(address) : address.split('.'))].reverse();
+      assert.match(said(zone, `${name.join('.')}.ip`, 'TXT'), new RegExp(`url=${RegExp.escape(url)}$`));
+    }
+  });
+}
+
+function nibbles(address: string): string {
+  const dotted = /(\d+)\.(\d+)\.(\d+)\.(\d+)$/.exec(address);
+  const hex = (text: string) => Number(text).toString(16).padStart(2, '0');
+  const tail = dotted ? `${dotted.slice(1, 3).map(hex).join('')}:${dotted.slice(3).map(hex).join('')}` : '';
+  const [head = '', rest] = (dotted ? address.slice(0, dotted.index) + tail : address).split('::');
+  const groups = (text: string) => text.split(':').filter(Boolean);
+  const missing = 8 - groups(head).length - groups(rest ?? '').length;
+  const all = [
+    ...groups(head),
+    ...Array<string>(rest === undefined ? 0 : missing).fill('0'),
+    ...groups(rest ?? ''),
+  ];
+  return all.map((group) => group.padStart(4, '0')).join('');
+}
+
+test('what no answer shows is no change', () => {
+  const vouchers = Array.from({ length: 64 }, (_, index) => `did:web:cooperative-${index}.example`);
+  const long = vouched({ name: 'reef.test' }, { vouchers, trust: 0 });
+  const blocked = vouched({ name: 'spam.test' }, { list: 'blocked', reason: 'phishing' });
+  const zone = zoneOf(long, blocked);
+  const same = [
+    { ...long, vouchers: [...vouchers, 'did:web:one-more.example'] },
+    { ...long, mailTypes: [] },
+    { ...blocked, kind: 4 as const, trust: 3 as const, mailTypes: [] },
+  ];
+  for (const listing of same) assert.equal(zone.apply(listing), 'unchanged');
+});
+
+test('memory of replaced values is used again, and answers stay right', () => {
+  const zone = zoneOf(reef);
+  for (let turn = 0; turn < 5_000; turn++) {
+    zone.apply({ ...reef, trust: (turn % 4) as 0, url: `https://harbor.test/${turn % 7}/reef.test` });
+    if (turn % 64 === 0) assert.equal(said(zone, 'reef.test.dom'), `127.0.3.${turn % 4}`);
+  }
+  assert.equal(new Int32Array(zone.share().table.state)[STATE.values]! < 1_000, true);
+});
+
+test('a zone grows as it must, and tells of each new table', () => {
+  const shares: ZoneShare[] = [];
+  const zone = emptyZone({ onSwap: (share) => shares.push(share) });
+  const old = zone.share();
+  for (let index = 0; index < 5_000; index++)
+    zone.apply(vouched({ name: `m${index}.shop${index % 700}.test` }));
+  assert.ok(shares.length >= 2 && shares.length < 12, `${shares.length} tables`);
+  const newest = Atomics.load(new Int32Array(old.header), HEADER.generation);
+  assert.deepEqual([old.generation < newest, shares.at(-1)!.generation], [true, newest]);
+  for (const index of [0, 1, 2_500, 4_999]) {
+    assert.equal(said(zone, `m${index}.shop${index % 700}.test.dom`), '127.0.3.1');
+  }
+  assert.equal(said(zone, 'shop699.test.dom'), 'NODATA');
+  assert.equal(zone.size, 5_000);
+});
+
+test('whoever takes a new table learns how large the one before it was', () => {
+  const zone = zoneOf(vouched({ name: 'a.test' }), vouched({ name: 'b.test' }));
+  const letGoSize = () => new Int32Array(zone.share().header)[HEADER.letGoSize];
+  zone.replace([vouched({ name: 'c.test' })]);
+  assert.equal(letGoSize(), 2);
+  zone.apply(vouched({ name: 'd.test' }));
+  zone.apply(vouched({ name: 'e.test' }));
+  assert.equal(letGoSize(), 2, 'changes in place let nothing go');
+  zone.replace([]);
+  assert.equal(letGoSize(), 3);
+});
+
+test('names and addresses that come and go do not make the zone larger', () => {
+  const zone = emptyZone();
+  const octets = () => {
+    const { names, ip, block, values } = zone.share().table;
+    const parts = [
+      values,
+      names.nodes,
+      names.slots,
+      ip.v4.leaves,
+      ip.v4.prefixes,
+      ip.v6.leaves,
+      block.v6.leaves,
+    ];
+    return parts.reduce((sum, part) => sum + part.byteLength, 0);
+  };
+  const turn = (index: number, removed: boolean) => {
+    const hex = index.toString(16);
+    zone.apply(vouched({ name: `m${index}.shop${index}.test` }, { removed }));
+    zone.apply(vouched({ address: `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}` }, { removed }));
+    for (const list of ['vouched', 'blocked'] as const) {
+      zone.apply(vouched({ address: `2001:db8::${hex}` }, { list, removed }));
+    }
+  };
+  for (let index = 0; index < 300; index++) turn(index, false);
+  const before = octets();
+  for (let index = 0; index < 20_000; index++) {
+    turn(index, true);
+    turn(index + 300, false);
+  }
+  assert.ok(octets() <= 2 * before, `${before} → ${octets()} octets`);
+  assert.equal(zone.size, 1_200);
+  assert.equal(said(zone, 'm20299.shop20299.test.dom'), '127.0.3.1');
+  assert.equal(said(zone, 'shop20299.test.dom'), 'NODATA');
+  assert.equal(said(zone, 'shop1.test.dom'), 'NXDOMAIN');
+  assert.equal(said(zone, '75.79.0.10.ip'), '127.0.3.1');
+  assert.equal(said(zone, '79.0.10.ip'), 'NODATA');
+  assert.equal(said(zone, '1.0.10.ip'), 'NXDOMAIN');
+  for (let index = 20_000; index < 20_300; index++) turn(index, true);
+  assert.equal(zone.size, 0);
+  assert.deepEqual([...zone.listings()], []);
+});
+
+test('texts that nobody uses any more do not make the zone larger for ever', () => {
+  const zone = zoneOf(vouched({ name: 'keep.test' }));
+  const before = said(zone, 'keep.test.dom', 'TXT');
+  for (let turn = 0; turn < 40_000; turn++) {
+    const url = `https://harbor.test/${turn}/${'x'.repeat(1_000)}`;
+    zone.apply(vouched({ name: `m${turn % 100}.test` }, { url, vouchers: [] }));
+  }
+  assert.ok(zone.share().table.texts.octets.byteLength <= 16 * 1024 * 1024);
+  assert.equal(said(zone, 'keep.test.dom', 'TXT'), before);
+  assert.match(said(zone, 'm99.test.dom', 'TXT'), /39999\/x+$/);
+  assert.equal(zone.size, 101);
+});
+
+test('an iteration is lost when more changes than may be remembered', () => {
+  const zone = emptyZone();
+  const builder = new TableBuilder({ apex, expect: 2 * MAX_REMEMBERED_CHANGES });
+  for (const name of ['a.test', 'b.test', 'c.test']) builder.add(vouched({ name }));
+  zone.adopt(builder.finish());
+  const listings = zone.listings()[Symbol.iterator]();
+  assert.equal(listings.next().done, false);
+  const change = (index: number) =>
+    zone.apply(vouched({ address: `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}` }));
+  for (let index = 0; index < MAX_REMEMBERED_CHANGES; index++) change(index);
+  assert.equal(listings.next().done, false);
+  change(MAX_REMEMBERED_CHANGES);
+  assert.throws(() => listings.next(), ZoneMoved);
+  assert.equal([...zone.listings()].length, zone.size);
+});
+
+test('of a foreign entry, an empty explanation and none are two answers', () => {
+  const zone = zoneOf(vouched({ name: 'reef.test' }, { foreign: { address: '127.0.0.5' } }));
+  assert.equal(said(zone, 'reef.test.dom', 'TXT'), 'NODATA');
+  const empty = vouched({ name: 'reef.test' }, { foreign: { address: '127.0.0.5', text: '' } });
+  assert.equal(zone.apply(empty), 'changed');
+  assert.equal(said(zone, 'reef.test.dom', 'TXT'), '');
+  assert.equal(zone.apply(empty), 'unchanged');
+});
+
+test('of a foreign entry, another code alone is a change', () => {
+  const says = (address: string) => vouched({ name: 'reef.test' }, { foreign: { address, text: 'of $' } });
+  const zone = zoneOf(says('127.0.0.5'));
+  assert.equal(zone.apply(says('127.0.0.6')), 'changed');
+  assert.equal(said(zone, 'reef.test.dom'), '127.0.0.6');
+  assert.equal(zone.apply(says('127.0.0.6')), 'unchanged');
 });

@@ -66,7 +66,9 @@ async function vote(world: World, ...frame: Partial<UnsignedLabel>[]): Promise<v
   world.labels.receive(harbor.did, (world.labels.cursor(harbor.did) ?? 0) + 1, labels);
 }
 
-const listed = (world: World) => [...world.listings.all()].map(({ name }) => name);
+/** As a zone is filled. */
+const all = (listings: Listings) => listings.since(0, 1000).filter(({ removed }) => !removed);
+const listed = ({ listings }: World) => all(listings).map(({ name }) => name);
 
 test('a vote lists the domain before receive() returns, with its page as url', async () => {
   const world = openWorld();
@@ -88,7 +90,7 @@ test('a vote lists the domain before receive() returns, with its page as url', a
     url: 'https://harbor.test/listing/reef.test',
     seq: june + 1,
   });
-  assert.deepEqual([...world.listings.all()], [listing]);
+  assert.deepEqual(all(world.listings), [listing]);
   world.listings.stop();
 });
 
@@ -248,14 +250,14 @@ test('a start applies what changed while nobody looked: the policy, and the time
   const again = world.build();
   again.listings.start();
   assert.deepEqual(
-    [...again.listings.all()].map(({ name }) => name),
+    all(again.listings).map(({ name }) => name),
     ['reef.test'],
   );
   again.listings.stop();
 
   const distrusting = world.build({ roots: [meadow.did] });
   distrusting.listings.start();
-  assert.deepEqual([...distrusting.listings.all()], []);
+  assert.deepEqual(all(distrusting.listings), []);
   assert.deepEqual(
     world.changes.slice(2).map(({ name, removed }) => [name, removed]),
     [

@@ -80,7 +80,13 @@ type Frames = ReturnType<typeof byFrame>;
 
 type Body = { t?: string; name?: string; seq: number; listings: Listing[] };
 
+/** The next message but the one which says that all has been sent. */
 async function nextBody(frames: Frames): Promise<Body> {
+  const body = await nextMessage(frames);
+  return body.name === 'UpToDate' ? nextMessage(frames) : body;
+}
+
+async function nextMessage(frames: Frames): Promise<Body> {
   const { value } = await frames.next();
   assert.ok(value instanceof MessageFrame);
   return { t: value.type, ...(value.body as object) } as Body;
@@ -150,6 +156,19 @@ test('listing.subscribe with cursor 0 brings what is listed now, then each chang
   assert.deepEqual(names(await nextBody(frames)), ['orchard.test']);
   commits.remove('reef.test');
   assert.deepEqual(names(await nextBody(frames)), ['-reef.test']);
+});
+
+test('listing.subscribe says once when all has been sent, also where there is nothing', async () => {
+  const { list, subscribe } = await serve();
+  const { frames } = subscribe(0);
+  assert.equal((await nextMessage(frames)).name, 'UpToDate');
+  await list('reef.test');
+  assert.deepEqual(names(await nextMessage(frames)), ['reef.test']);
+  await list('orchard.test');
+  assert.deepEqual(names(await nextMessage(frames)), ['orchard.test']);
+  const { frames: later } = subscribe(0);
+  assert.deepEqual(names(await nextMessage(later)), ['reef.test', 'orchard.test']);
+  assert.equal((await nextMessage(later)).name, 'UpToDate');
 });
 
 test('listing.subscribe resumes behind a cursor, removals included', async () => {

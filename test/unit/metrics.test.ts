@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { metricsOf, metricsText, newMetricsMemory } from '../../dnsbl/metrics.ts';
 import { Metrics } from '../../node/metrics.ts';
+import { readExposition } from '../exposition.ts';
 
 async function reader(t: TestContext, metrics: Metrics) {
   const server = await metrics.listen({ host: '127.0.0.1', port: 0 });
@@ -34,4 +36,23 @@ test('reasons from outside make no more than 200 series and one for all others',
   assert.equal(lines.length, 201);
   assert.ok(lines.includes('atmos_odd_total{reason="other"} 50'));
   assert.ok(lines.includes('atmos_odd_total{reason="r3"} 2'));
+});
+
+test('what others count stands in the same exposition, and a family that comes twice would be seen', async (t) => {
+  const metrics = new Metrics();
+  metrics.count('mail_refused', 'x');
+  const more = () =>
+    metricsText(
+      metricsOf({ memories: [newMetricsMemory(1)], zones: [{ apex: 'a.test', entries: 1, serial: 2 }] }),
+    );
+  const server = await metrics.listen({ host: '127.0.0.1', port: 0 }, more);
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const values = readExposition(text);
+  assert.equal(values.get('atmos_mail_refused_total{reason="x"}'), 1);
+  assert.equal(values.get('atmos_dns_zone_entries{zone="a.test"}'), 1);
+  assert.throws(() => readExposition(text + more()), /comes twice|explained twice/);
+  assert.throws(() => readExposition(`${text}atmos_other_total 1\n`), /stands in/);
+  assert.throws(() => readExposition(`${text}{}\n`), /no sample/);
 });

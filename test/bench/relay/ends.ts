@@ -4,11 +4,9 @@
  * In C, as they share the cores with what is measured: the less they take, the truer the ratios. The machine's
  * compiler makes them in a cache folder, when first needed and after each change.
  */
-import { type ChildProcess, execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { type CProgram, compiled, missingPrograms } from '../compiled.ts';
 import { messageOf, startByLines } from './children.ts';
 
 export type Load = {
@@ -41,22 +39,20 @@ export type SinkReport =
   | { kind: 'complete'; at: number; kept: string[] }
   | { kind: 'too-many'; messages: number };
 
-const folder = join(import.meta.dirname, 'ends');
-const files = ['wire.h', 'wire.c', 'load.c', 'sink.c'].map((name) => join(folder, name));
-const flags = ['-std=c11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror'];
+const ends = { load: end('load'), sink: end('sink') };
 
 /** Starts to send; one LoadReport comes as a message. */
 export function startLoad(load: TlsLoad): ChildProcess {
   const { port, sessions, messages, bytes, reuse, perSecond = 0, from, to, auth } = load;
   const numbers = [port, sessions, messages, bytes, Number(reuse), perSecond];
-  const child = startByLines([compiled('load')]);
+  const child = startByLines([compiled(ends.load)]);
   child.stdin!.write(`${[...numbers, from, to, auth.user, auth.pass].join(' ')}\n`);
   return child;
 }
 
 /** Listens; SinkReports come as messages. */
 export function startSink({ keyFile, certFile }: { keyFile: string; certFile: string }): ChildProcess {
-  return startByLines([compiled('sink'), keyFile, certFile]);
+  return startByLines([compiled(ends.sink), keyFile, certFile]);
 }
 
 /** Has the sink begin to count, and keep the first messages whole; resolves when it has. */
@@ -69,31 +65,15 @@ export async function expectMessages(sink: ChildProcess, messages: number, keep:
 
 /** The reason why they cannot run here. */
 export function missingEnds(): string | false {
-  try {
-    compiled('load');
-    compiled('sink');
-    return false;
-  } catch (error) {
-    const words = String((error as { stderr?: string }).stderr ?? error).trim();
-    return `cc did not make its ends (Debian: gcc libc6-dev libssl-dev): ${words.slice(0, 300)}`;
-  }
+  return missingPrograms([ends.load, ends.sink], 'gcc libc6-dev libssl-dev');
 }
 
-/** @returns the program's path. @throws when the compiler does */
-function compiled(name: 'load' | 'sink'): string {
-  const version = createHash('sha256').update(flags.join());
-  for (const file of files) version.update(readFileSync(file));
-  const cache = join(tmpdir(), 'atmos-bench-cache', `ends-${version.digest('hex').slice(0, 16)}`);
-  const program = join(cache, name);
-  if (existsSync(program)) return program;
-  mkdirSync(cache, { recursive: true });
-  // Under another name until it is whole: two benchmarks may begin at once.
-  const made = `${program}.${process.pid}`;
-  const sources = ['wire.c', `${name}.c`].map((file) => join(folder, file));
-  execFileSync('cc', [...flags, '-o', made, ...sources, '-lssl', '-lcrypto'], {
-    encoding: 'utf8',
-    stdio: 'pipe',
-  });
-  renameSync(made, program);
-  return program;
+function end(name: 'load' | 'sink'): CProgram {
+  const inFolder = (file: string) => join(import.meta.dirname, 'ends', file);
+  return {
+    name,
+    sources: ['wire.c', `${name}.c`].map(inFolder),
+    headers: [inFolder('wire.h')],
+    libraries: ['-lssl', '-lcrypto'],
+  };
 }
