@@ -140,7 +140,8 @@ export class Answerer {
     }
     this.outcome = read === READ.notimp ? OUTCOME.notimp : OUTCOME.formerr;
     counters.answered(-1, 0, this.outcome, false);
-    return writeFault(packet, start, read === READ.notimp ? RCODE.NOTIMP : RCODE.FORMERR, out, outAt);
+    const rcode = read === READ.notimp ? RCODE.NOTIMP : RCODE.FORMERR;
+    return writeFault(packet, start, this.query, rcode, out, outAt);
   }
 
   /** RFC 7873 §5.2.2: 8 octets of the client's, and 8 to 32 of ours or none. */

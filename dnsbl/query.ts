@@ -36,6 +36,7 @@ export class QueryReader {
   /** Where the question ends in the packet. */
   questionEnd = 0;
 
+  /** Also of what cannot be answered, where an OPT was read in it. */
   hasEdns = false;
   version = 0;
   udpOctets = 0;
@@ -52,11 +53,14 @@ export class QueryReader {
   /** @returns one of READ */
   read(packet: Uint8Array, start: number, end: number): number {
     this.isSigned = false;
+    this.hasEdns = false;
     if (end - start < HEADER_OCTETS) return READ.short;
     const flags = packet[start + 2]!;
     if ((flags & 0x80) !== 0) return READ.response;
-    // The sections of other opcodes have other meanings, so nothing behind the header is judged.
-    if ((flags & 0x78) !== 0) return READ.notimp;
+    if ((flags & 0x78) !== 0) {
+      this.#lookForEdns(packet, start, end);
+      return READ.notimp;
+    }
     if (!this.#readQuestion(packet, start, end) || !this.#readRecords(packet, start, end))
       return READ.formerr;
     return READ.query;
@@ -81,6 +85,12 @@ export class QueryReader {
     }
     for (; at < nameLength; at++) hash = Math.imul(hash ^ name[at]!, 0x01000193);
     return hash ^ (hash >>> 16);
+  }
+
+  /** The sections of other opcodes have other meanings, so nothing behind the header is judged. */
+  #lookForEdns(packet: Uint8Array, start: number, end: number): void {
+    if (this.#readQuestion(packet, start, end)) this.#readRecords(packet, start, end);
+    this.isSigned = false;
   }
 
   #readQuestion(packet: Uint8Array, start: number, end: number): boolean {
@@ -112,7 +122,6 @@ export class QueryReader {
 
   /** All behind the question must be well-formed to the last octet. */
   #readRecords(packet: Uint8Array, start: number, end: number): boolean {
-    this.hasEdns = false;
     this.wantsNsid = false;
     this.cookieAt = -1;
     const before = u16(packet, start + 6) + u16(packet, start + 8);

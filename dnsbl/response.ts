@@ -26,10 +26,11 @@ const RECURSION_DESIRED = 0x01;
 const DNSSEC_OK = 0x80;
 const OPTION = { nsid: 3, cookie: 10 } as const;
 
-/** A header alone, for what could not be read. @returns its octets */
+/** A header, and an OPT where one was read (RFC 6891 §6.1.1), for what cannot be answered. @returns its octets */
 export function writeFault(
   packet: Uint8Array,
   start: number,
+  { hasEdns, dnssecOk }: QueryReader,
   rcode: number,
   out: Uint8Array,
   at: number,
@@ -40,7 +41,25 @@ export function writeFault(
   out[at + 2] = RESPONSE | (packet[start + 2]! & 0x79);
   out[at + 3] = rcode;
   for (let index = 4; index < HEADER_OCTETS; index++) out[at + index] = 0;
-  return HEADER_OCTETS;
+  if (!hasEdns) return HEADER_OCTETS;
+  out[at + 11] = 1;
+  writeOpt(out, at + HEADER_OCTETS, rcode, dnssecOk);
+  return HEADER_OCTETS + OPT_OCTETS;
+}
+
+/** RFC 6891 §6.1.3. DO is copied (RFC 3225 §3), all other flags are ours to clear. */
+function writeOpt(out: Uint8Array, at: number, rcode: number, dnssecOk: boolean): void {
+  out[at] = 0;
+  out[at + 1] = 0;
+  out[at + 2] = TYPE.OPT;
+  out[at + 3] = MAX_UDP_OCTETS >> 8;
+  out[at + 4] = MAX_UDP_OCTETS & 0xff;
+  out[at + 5] = rcode >> 4;
+  out[at + 6] = 0;
+  out[at + 7] = dnssecOk ? DNSSEC_OK : 0;
+  out[at + 8] = 0;
+  out[at + 9] = 0;
+  out[at + 10] = 0;
 }
 
 export class ResponseWriter {
@@ -191,7 +210,7 @@ export class ResponseWriter {
     out[at + 9] = this.#authority;
     out[at + 10] = 0;
     out[at + 11] = query.hasEdns ? 1 : 0;
-    if (query.hasEdns) this.#writeOpt(rcode, query.dnssecOk);
+    if (query.hasEdns) this.#addOpt(rcode, query.dnssecOk);
     return this.#at - at;
   }
 
@@ -247,22 +266,9 @@ export class ResponseWriter {
     out[at + 3] = serial & 0xff;
   }
 
-  /** RFC 6891 §6.1.3. DO is copied (RFC 3225 §3), all other flags are ours to clear. */
-  #writeOpt(rcode: number, dnssecOk: boolean): void {
-    const out = this.#out;
-    const at = this.#at;
-    out[at] = 0;
-    out[at + 1] = 0;
-    out[at + 2] = TYPE.OPT;
-    out[at + 3] = MAX_UDP_OCTETS >> 8;
-    out[at + 4] = MAX_UDP_OCTETS & 0xff;
-    out[at + 5] = rcode >> 4;
-    out[at + 6] = 0;
-    out[at + 7] = dnssecOk ? DNSSEC_OK : 0;
-    out[at + 8] = 0;
-    out[at + 9] = 0;
-    out[at + 10] = 0;
-    this.#at = at + OPT_OCTETS;
+  #addOpt(rcode: number, dnssecOk: boolean): void {
+    writeOpt(this.#out, this.#at, rcode, dnssecOk);
+    this.#at += OPT_OCTETS;
     this.#optDataAt = this.#at;
     if (this.#sendsNsid) this.#writeNsid();
   }

@@ -6,9 +6,9 @@
  */
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isAfter, SERIALS } from './serial.ts';
 
 const RESERVED_AT_ONCE = 256;
-const MAX_SERIAL = 2 ** 32 - 1;
 /** Before the disk is tried again after it failed. */
 const RETRY_MS = 30_000;
 
@@ -43,8 +43,9 @@ export class SerialFile {
 
   /** A zone is about to hand out this serial. */
   keep(serial: number): void {
-    if (serial <= this.#reserved || this.#isLeftAlone) return;
-    const reserved = Math.min(serial + RESERVED_AT_ONCE, MAX_SERIAL);
+    const isReserved = this.#reserved !== 0 && !isAfter(serial, this.#reserved);
+    if (isReserved || this.#isLeftAlone) return;
+    const reserved = (serial + RESERVED_AT_ONCE) % SERIALS;
     try {
       write(this.#path, reserved);
       this.#reserved = reserved;
@@ -69,7 +70,7 @@ function write(path: string, serial: number): void {
 function read(path: string): number {
   try {
     const text = readFileSync(path, 'utf8').trim();
-    if (/^\d{1,10}$/.test(text) && Number(text) <= MAX_SERIAL) return Number(text);
+    if (/^\d{1,10}$/.test(text) && Number(text) < SERIALS) return Number(text);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0;
     throw error;

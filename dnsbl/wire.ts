@@ -53,8 +53,8 @@ export type Query = { header: Header; question: Question; edns?: Edns };
 
 export type Reading =
   | { kind: 'query'; query: Query }
-  /** Understood enough to say so. */
-  | { kind: 'faulty'; header: Header; rcode: number }
+  /** Understood enough to say so. `edns`: of the first OPT that could be read, which the answer owes one. */
+  | { kind: 'faulty'; header: Header; rcode: number; edns?: Edns | undefined }
   /** No answer at all: an answer to a response could start an endless exchange between two servers. */
   | { kind: 'dropped'; reason: 'short' | 'response' };
 
@@ -68,12 +68,13 @@ export function readQuery(packet: Buffer): Reading {
     opcode: (flags & FLAG.opcode) >> 11,
     recursionDesired: (flags & FLAG.recursion) !== 0,
   };
-  // The sections of other opcodes have other meanings, so nothing behind the header is judged.
-  if (header.opcode !== 0) return { kind: 'faulty', header, rcode: RCODE.NOTIMP };
   const question = readQuestion(packet);
   const extra = question && readRecords(packet, HEADER_OCTETS + question.octets.length);
-  if (!question || !extra) return { kind: 'faulty', header, rcode: RCODE.FORMERR };
-  return { kind: 'query', query: { header, question, edns: extra.edns } };
+  const edns = extra?.edns;
+  // The sections of other opcodes have other meanings, so nothing behind the header is judged.
+  if (header.opcode !== 0) return { kind: 'faulty', header, rcode: RCODE.NOTIMP, edns };
+  if (!question || !extra?.isWell) return { kind: 'faulty', header, rcode: RCODE.FORMERR, edns };
+  return { kind: 'query', query: { header, question, edns } };
 }
 
 function readQuestion(packet: Buffer): Question | undefined {
@@ -114,24 +115,26 @@ function lowerCase(packet: Buffer, start: number, end: number): NameKey {
   return lowered.toString('latin1', 0, end - start);
 }
 
-/** All behind the question. @returns undefined when it is not well-formed to the last octet */
-function readRecords(packet: Buffer, start: number): { edns?: Edns } | undefined {
+/** All behind the question. `isWell`: it is well-formed to the last octet. */
+function readRecords(packet: Buffer, start: number): { edns?: Edns | undefined; isWell: boolean } {
   const beforeAdditional = packet.readUInt16BE(6) + packet.readUInt16BE(8);
   const total = beforeAdditional + packet.readUInt16BE(10);
-  if (total > MAX_RECORDS_IN_QUERY) return undefined;
+  if (total > MAX_RECORDS_IN_QUERY) return { isWell: false };
   let at = start;
   let edns: Edns | undefined;
   for (let index = 0; index < total; index++) {
     const record = readRecord(packet, at);
-    if (!record) return undefined;
+    if (!record) return { edns, isWell: false };
     at = record.end;
     if (record.type !== TYPE.OPT) continue;
     // RFC 6891 §6.1.1: one, in the additional section, owned by the root.
-    if (edns || index < beforeAdditional || !record.ownedByRoot) return undefined;
+    if (edns || index < beforeAdditional || !record.ownedByRoot) return { edns, isWell: false };
     edns = readOpt(packet, record);
-    if (!edns) return undefined;
+    // What the data of another version looks like is unknown; the answer will be BADVERS.
+    if (edns.version === 0 && !optionsFit(packet, record.fixed + 10, record.end))
+      return { edns, isWell: false };
   }
-  return at === packet.length ? { edns } : undefined;
+  return { edns, isWell: at === packet.length };
 }
 
 type RawRecord = { ownedByRoot: boolean; type: number; fixed: number; end: number };
@@ -149,12 +152,9 @@ function readRecord(packet: Buffer, start: number): RawRecord | undefined {
   return { ownedByRoot: fixed === start + 1, type: packet.readUInt16BE(fixed), fixed, end };
 }
 
-function readOpt(packet: Buffer, record: RawRecord): Edns | undefined {
-  const version = packet[record.fixed + 5] as number;
-  // What the data of another version looks like is unknown; the answer will be BADVERS.
-  if (version === 0 && !optionsFit(packet, record.fixed + 10, record.end)) return undefined;
+function readOpt(packet: Buffer, record: RawRecord): Edns {
   return {
-    version,
+    version: packet[record.fixed + 5] as number,
     udpOctets: packet.readUInt16BE(record.fixed + 2),
     dnssecOk: (packet.readUInt16BE(record.fixed + 6) & DNSSEC_OK) !== 0,
   };

@@ -10,6 +10,7 @@ import { testPoints } from './entries.ts';
 import type { Listing } from './listing.ts';
 import { hostKey, isBelow, MAX_KEY_LENGTH, type NameKey } from './name.ts';
 import { nsRecords, type RecordSet } from './records.ts';
+import { SERIALS } from './serial.ts';
 import { TableBuilder } from './table/builder.ts';
 import { listingOf } from './table/decode.ts';
 import { letGoLast } from './table/letting-go.ts';
@@ -54,9 +55,6 @@ export type Change = Applied;
  * ZoneMoved when more changed meanwhile than may be remembered (MAX_REMEMBERED_CHANGES): begin anew.
  */
 export type Consistent<T> = Iterable<T> & { readonly serial: number; close(): void };
-
-/** RFC 1982: serials are 32 bits and go round. */
-const SERIALS = 2 ** 32;
 
 export class Zone {
   /** Lower case, without a final dot. */

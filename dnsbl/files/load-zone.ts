@@ -5,7 +5,7 @@
  * by a thread each, when nobody answers yet: then the caller's thread joins what they made, 0.1 s for millions.
  */
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { newSeed } from '../table/builder.ts';
@@ -56,8 +56,9 @@ async function inThreads(
 ): Promise<Loaded> {
   const names = files.sources.filter(({ form }) => form === 'dnset');
   const addresses = files.sources.filter(({ form }) => form !== 'dnset');
-  const isWorthTwo = [names, addresses].every((half) => octetsOf(half) >= minHalfOctets);
-  const both = !isBeside && isWorthTwo ? await loadHalves(files, [names, addresses], signal) : undefined;
+  const sizes = await unlessAborted(Promise.all([names, addresses].map(octetsOf)), signal);
+  const isWorthTwo = !isBeside && sizes.every((octets) => octets >= minHalfOctets);
+  const both = isWorthTwo ? await loadHalves(files, [names, addresses], signal) : undefined;
   return both ?? inThread({ files, isBeside }, signal);
 }
 
@@ -113,6 +114,25 @@ async function inThread(order: LoadOrder, signal?: AbortSignal): Promise<Loaded>
 }
 
 /** A file that is away has none; reading it will say so. */
-function octetsOf(sources: readonly ZoneSource[]): number {
-  return sources.reduce((sum, { file }) => sum + (statSync(file, { throwIfNoEntry: false })?.size ?? 0), 0);
+async function octetsOf(sources: readonly ZoneSource[]): Promise<number> {
+  const sizes = sources.map(({ file }) =>
+    stat(file).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+  );
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
+
+/** A disk that hangs never answers. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
 }

@@ -2,13 +2,16 @@
  * A zone that is what its files say: loaded at the start, when they change, and when asked.
  *
  * Promise: the old entries answer until all files were read; when one cannot be read, they go on. What
- * was not taken is in the log by file and line.
+ * was not taken is in the log by file and line. A disk that hangs keeps a thread from ending, but not this one
+ * from answering, nor stop() from coming to its end.
+ *
+ * Limit: what files say of the zone itself is taken at the start; where it changes, the log asks for a restart.
  */
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { Zone } from '../zone.ts';
-import { loadZone } from './load-zone.ts';
-import type { Loaded, ZoneSource } from './source.ts';
+import { loadZone, unlessAborted } from './load-zone.ts';
+import type { Loaded, ZoneHead, ZoneSource } from './source.ts';
 
 export type ZoneFilesOptions = {
   apex: string;
@@ -26,6 +29,9 @@ export class FollowedFiles {
   #zone: Zone | undefined;
   #stamp = '';
   #loaded: Loaded | undefined;
+  /** What the zone was made of. */
+  #head: ZoneHead | undefined;
+  #isLooking = false;
   #timer: NodeJS.Timeout | undefined;
   #loading: Promise<boolean> | undefined;
 
@@ -46,9 +52,10 @@ export class FollowedFiles {
   async load(given?: AbortSignal): Promise<Loaded> {
     const { apex, sources } = this.#options;
     const { signal } = this.#ending;
-    this.#stamp = stampOf(sources);
     const either = given ? AbortSignal.any([signal, given]) : signal;
+    this.#stamp = await unlessAborted(stampOf(sources), either);
     const loaded = await loadZone({ apex, sources }, { signal: either });
+    this.#head = loaded.head;
     this.#told(loaded);
     return loaded;
   }
@@ -58,7 +65,7 @@ export class FollowedFiles {
     const { pollMs } = this.#options;
     this.#zone = zone;
     if (pollMs === 0 || this.#ending.signal.aborted) return;
-    this.#timer = setInterval(() => this.#look(), pollMs);
+    this.#timer = setInterval(() => void this.#look(), pollMs);
     this.#timer.unref();
   }
 
@@ -81,9 +88,12 @@ export class FollowedFiles {
   }
 
   /** What changes while they are read is seen by the next look, for the stamp is taken before. */
-  #look(): void {
-    if (this.#loading || stampOf(this.#options.sources) === this.#stamp) return;
-    void this.reload();
+  async #look(): Promise<void> {
+    if (this.#loading || this.#isLooking) return;
+    this.#isLooking = true;
+    const stamp = await stampOf(this.#options.sources);
+    this.#isLooking = false;
+    if (!this.#loading && stamp !== this.#stamp) void this.reload();
   }
 
   async #reload(): Promise<boolean> {
@@ -91,11 +101,12 @@ export class FollowedFiles {
     const { signal } = this.#ending;
     if (signal.aborted) return false;
     try {
-      const stamp = stampOf(sources);
+      const stamp = await unlessAborted(stampOf(sources), signal);
       const loaded = await loadZone({ apex, sources }, { signal, isBeside: true });
       this.#zone?.adopt(loaded.table);
       this.#stamp = stamp;
       this.#told(loaded);
+      this.#tellOfHead(loaded.head);
       count('dns_reloads', 'done');
       return true;
     } catch (error) {
@@ -104,6 +115,12 @@ export class FollowedFiles {
       log.error({ err: error }, 'DNS zone files not loaded, the entries before them stay');
       return false;
     }
+  }
+
+  #tellOfHead(head: ZoneHead): void {
+    const { log, apex } = this.#options;
+    const changed = changedIn(head, this.#head ?? {});
+    if (changed.length > 0) log.warn({ apex, changed }, 'DNS zone: what its files say of it needs a restart');
   }
 
   #told(loaded: Loaded): void {
@@ -117,14 +134,25 @@ export class FollowedFiles {
   }
 }
 
-/** Other when any file is another, is away, or cannot be looked at: why, is in the log when it is read. */
-function stampOf(sources: readonly ZoneSource[]): string {
-  return sources.map(({ file }) => stampOfOne(file)).join('\n');
+/** Serials are no change: they are the zone's own. */
+function changedIn(head: ZoneHead, before: ZoneHead): string[] {
+  const said = (of: ZoneHead): Record<string, unknown[]> => ({
+    $TTL: [of.ttl],
+    $NS: of.nameservers ?? [],
+    $SOA: [of.hostmaster, of.negativeTtl],
+  });
+  const [now, then] = [said(head), said(before)];
+  return Object.keys(now).filter((word) => now[word]!.join(' ') !== then[word]!.join(' '));
 }
 
-function stampOfOne(file: string): string {
+/** Other when any file is another, is away, or cannot be looked at: why, is in the log when it is read. */
+async function stampOf(sources: readonly ZoneSource[]): Promise<string> {
+  return (await Promise.all(sources.map(({ file }) => stampOfOne(file)))).join('\n');
+}
+
+async function stampOfOne(file: string): Promise<string> {
   try {
-    const { ino, size, mtimeMs } = statSync(file);
+    const { ino, size, mtimeMs } = await stat(file);
     return `${ino} ${size} ${mtimeMs}`;
   } catch (error) {
     return String((error as NodeJS.ErrnoException).code);

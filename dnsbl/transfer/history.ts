@@ -15,6 +15,7 @@ import type { Logger } from 'pino';
 import type { ZoneChange } from '../difference.ts';
 import { MAX_REMEMBERED_CHANGES } from '../limits.ts';
 import type { RecordSet } from '../records.ts';
+import { isAfter } from '../serial.ts';
 import { type Zone, ZoneMoved } from '../zone.ts';
 import { ContentDigest } from './digest.ts';
 import type { Journal, Steps } from './journal.ts';
@@ -145,11 +146,6 @@ export class History {
     for (const records of change.added) digest.add(records);
     this.#options.journal.append(change, digest.octets());
   }
-}
-
-/** RFC 1982 §3.2. */
-export function isAfter(serial: number, other: number): boolean {
-  return ((serial - other) | 0) > 0;
 }
 
 /** The same SOA at another serial, the first of its five numbers. */

@@ -6,7 +6,8 @@
  * (RFC 8945 §5.3.1 would allow one in a hundred), so nothing of it is ever taken unproved.
  *
  * Limit: a request may be repeated within its five minutes (RFC 8945 §10 leaves that to the time alone).
- * All that it gains is the same zone for whoever stands at an allowed address.
+ * All that it gains is the same zone for whoever stands at an allowed address. A fudge above those five minutes
+ * counts as five minutes, so that no signature is good for longer.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { keyOfLabels, MAX_KEY_LENGTH, type NameKey } from '../name.ts';

@@ -7,6 +7,7 @@
 import { mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Exported } from '../../dnsbl/files/export.ts';
+import { subtrees } from '../../dnsbl/files/source.ts';
 import { type Metric, metricsText } from '../../dnsbl/metrics.ts';
 import type { HostPort } from '../config-values.ts';
 import { named } from '../listening.ts';
@@ -16,6 +17,7 @@ import { Stops } from '../stopping.ts';
 import { type DnsStatus, dnsControl } from './control.ts';
 import { ListServer } from './list-server.ts';
 import type { ServerSettings } from './settings.ts';
+import { lockState } from './state-lock.ts';
 import { openZone, type SourcedZone, type SourcedZoneSettings } from './zone-source.ts';
 
 export type AloneSettings = {
@@ -108,7 +110,14 @@ export class AloneDns {
     const { listen, stateDir, server, zones, metrics } = settings;
     const { signal } = this.#ending;
     const around = { stateDir, stops: this.#stops, log, count: this.#metrics.count, now };
-    if (stateDir !== undefined) mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    warnOfHidden(
+      zones.map(({ apex }) => apex),
+      log,
+    );
+    if (stateDir !== undefined) {
+      mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+      this.#stops.store('dns state', lockState(stateDir));
+    }
     this.#zones = await this.#opened(zones.map((zone) => openZone({ settings: zone, signal, ...around })));
     if (stateDir !== undefined) await this.#control(stateDir);
     await Promise.all(this.#zones.map(({ ready }) => ready));
@@ -171,4 +180,16 @@ export class AloneDns {
       ),
     ];
   }
+}
+
+/** Of two zones the inner one is asked: what the outer lists under its apex is never seen. */
+function warnOfHidden(apexes: readonly string[], log: Logger): void {
+  for (const apex of apexes) {
+    const outer = apexes.find((other) => subtrees.some((subtree) => isWithin(apex, `${subtree}.${other}`)));
+    if (outer) log.warn({ apex, outer }, 'DNS zone inside what another one lists: it hides those entries');
+  }
+}
+
+function isWithin(apex: string, name: string): boolean {
+  return apex === name || apex.endsWith(`.${name}`);
 }

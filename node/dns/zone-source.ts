@@ -118,7 +118,8 @@ function emptyZone({ settings, stateDir, log, now }: SourcedZoneOptions, head: Z
     hostmaster: given.hostmaster ?? head.hostmaster ?? unnamed.hostmaster,
     ttlSeconds: given.ttlSeconds ?? head.ttl,
     negativeTtlSeconds: given.negativeTtlSeconds ?? head.negativeTtl,
-    serial: Math.max(serials?.last ?? 0, head.serial ?? 0),
+    // Behind what was served, whatever a file says by now: secondaries know it.
+    serial: serials?.last || head.serial,
     onSerial: (serial) => serials?.keep(serial),
     now,
   });

@@ -2,10 +2,10 @@
  * Answers one question: whose API key is this?
  *
  * Promise: a wrong answer costs one bcrypt and reads the same whether the account, the key or neither
- * exists. A right one is remembered for minutes under a keyed hash, so a session does not pay bcrypt again;
- * a revoked key is refused at once all the same. At most `concurrency` checks run; `maxWaiting` wait for keys
- * that exist, four for each, and `maxWaiting` behind them for others: beyond that the answer is `busy`, not a
- * longer queue. Wrong logins are answered ever later, and refused for a while beyond a limit of their network
+ * exists. A right one is remembered under a keyed hash for a day after its last use, so a session does not pay
+ * bcrypt again, and whoever sends daily is not shut out with a network that guesses; a revoked key is refused at
+ * once all the same. At most `concurrency` checks run; `maxWaiting` wait for keys that exist, four for each, and
+ * `maxWaiting` behind them for others: beyond that the answer is `busy`, not a longer queue. Wrong logins are answered ever later, and refused for a while beyond a limit of their network
  * (login-throttle.ts); a right key never waits for others' guesses.
  */
 import { hash, randomBytes } from 'node:crypto';
@@ -47,7 +47,7 @@ export type AuthenticatorOptions = {
   concurrency?: number;
   /** Default 64: at 45 ms a check the last one waits a second and a half. */
   maxWaiting?: number;
-  /** Default 5 min. */
+  /** How long after its last use. Default 24 h. */
   rememberMs?: number;
   /** One bcrypt. Default: a real one; tests count them. */
   verify?: (password: string, hash: string) => Promise<boolean>;
@@ -63,13 +63,15 @@ export type AuthenticatorOptions = {
 
 const maxRemembered = 10_000;
 const maxChecksPerKey = 4;
+const noteEveryMs = 300_000;
 
 export class Authenticator {
   readonly #options: Required<AuthenticatorOptions>;
   /** Hashed with what this process alone knows: no list of password hashes is of use to another. */
   readonly #secret = randomBytes(32).toString('base64');
   readonly #nobody: string;
-  readonly #remembered = new Map<string, number>();
+  /** Last used last. Unix ms; `notedAt`: when its use was last written down. */
+  readonly #remembered = new Map<string, { usedAt: number; notedAt: number }>();
   readonly #underway = new Map<string, Promise<boolean>>();
   /** Checks against a key that exists go first: whoever only guesses cannot shut members out. */
   readonly #waitingMembers: (() => void)[] = [];
@@ -85,7 +87,7 @@ export class Authenticator {
       bcryptCost: 10,
       concurrency: 2,
       maxWaiting: 64,
-      rememberMs: 300_000,
+      rememberMs: 86_400_000,
       maxDelayed: 1000,
     };
     const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());
@@ -101,7 +103,7 @@ export class Authenticator {
     const keyId = keyIdOf(password);
     const credential = keyId === undefined ? undefined : this.#options.credentials.credential(keyId);
     const tag = this.#tag(password, credential);
-    const isKnown = credential !== undefined && this.#isRemembered(tag);
+    const isKnown = credential !== undefined && this.#isRemembered(tag, credential.keyId);
     if (!isKnown && address !== undefined && this.#throttle.isBlocked(address))
       return this.#answer({ kind: 'throttled' });
     const isRight = isKnown || (await this.#check(password, credential, tag));
@@ -195,21 +197,24 @@ export class Authenticator {
     check.then(done, done);
   }
 
-  #isRemembered(tag: string): boolean {
-    const until = this.#remembered.get(tag);
-    if (until === undefined) return false;
-    if (until > this.#options.now()) return true;
+  #isRemembered(tag: string, keyId: string): boolean {
+    const known = this.#remembered.get(tag);
+    if (!known) return false;
     this.#remembered.delete(tag);
-    return false;
+    if (this.#options.now() - known.usedAt >= this.#options.rememberMs) return false;
+    this.#remember(tag, keyId, known.notedAt);
+    return true;
   }
 
-  #remember(tag: string, keyId: string): void {
+  #remember(tag: string, keyId: string, notedAt = Number.NEGATIVE_INFINITY): void {
     if (this.#remembered.size >= maxRemembered) {
-      const [oldest] = this.#remembered.keys();
-      this.#remembered.delete(oldest!);
+      const [longestUnused] = this.#remembered.keys();
+      this.#remembered.delete(longestUnused!);
     }
-    this.#remembered.set(tag, this.#options.now() + this.#options.rememberMs);
-    this.#options.credentials.markKeyUsed(keyId);
+    const usedAt = this.#options.now();
+    const isNoted = usedAt - notedAt < noteEveryMs;
+    this.#remembered.set(tag, { usedAt, notedAt: isNoted ? notedAt : usedAt });
+    if (!isNoted) this.#options.credentials.markKeyUsed(keyId);
   }
 }
 

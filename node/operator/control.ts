@@ -2,10 +2,12 @@
  * The control socket: how commands speak to the node that runs.
  *
  * Promise: only the user that runs the node, and root, can connect (`state/control.sock`, mode 0600; its folder
- * has 0700). A socket that a crash left behind is replaced; a second node finds its ports taken before it comes here.
+ * has 0700). A socket that a crash left behind is replaced; one at which somebody answers is not, and closing takes
+ * away its own alone.
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import fastify, { type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -29,12 +31,14 @@ export class ControlSocket {
     this.app.setNotFoundHandler((_request, reply) => reply.code(404).send(httpBody(problem('NOT_FOUND'))));
   }
 
-  /** @throws Error when the socket cannot be made, for example for a path of over 107 octets */
+  /** @throws Error when somebody answers there, or the socket cannot be made, as for a path of over 107 octets */
   async start(): Promise<void> {
     if (Buffer.byteLength(this.#path) > 107)
       throw new Error(
         `${this.#path}: the path of a socket has at most 107 octets. Choose a shorter stateDir.`,
       );
+    if (await isAnswered(this.#path))
+      throw new Error(`${this.#path}: another process answers there. Stop it, or choose another stateDir.`);
     rmSync(this.#path, { force: true });
     await this.app.listen({ path: this.#path });
     chmodSync(this.#path, 0o600);
@@ -42,9 +46,18 @@ export class ControlSocket {
 
   async stop(): Promise<void> {
     this.app.server.closeAllConnections();
+    // This takes the socket away too; done here, later and by its path, it could be another process's.
     await this.app.close();
-    rmSync(this.#path, { force: true });
   }
+}
+
+/** False for nothing, and for what a crash left behind. */
+function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
 }
 
 /** The node answered with an error of the catalogue. */

@@ -42,8 +42,18 @@ function checked(packet: Buffer): string {
   assert.equal((message[2] as number) >> 7, 1, 'QR');
   const reading = readQuery(packet);
   if (reading.kind === 'query') checkQuery(packet, reading.query, message);
-  else assert.equal(message.length, 12);
+  else checkFault(packet, message);
   return reply.outcome ?? '';
+}
+
+/** No question, and an OPT only for whoever sent one. */
+function checkFault(packet: Buffer, message: Buffer): void {
+  const { questions, answers, authorities, additionals = [] } = decode(message);
+  assert.deepEqual([questions, answers, authorities], [[], [], []]);
+  assert.equal(message.length, 12 + 11 * additionals.length);
+  if (additionals.length === 0) return;
+  assert.deepEqual([additionals.length, additionals[0]!.type], [1, 'OPT']);
+  assert.ok(packet.includes(Buffer.of(0, 0, 41)));
 }
 
 function checkQuery(packet: Buffer, query: Query, message: Buffer): void {

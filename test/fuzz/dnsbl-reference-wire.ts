@@ -23,9 +23,11 @@ export type Response = {
 };
 
 /** The header alone: for packets whose question or records could not be read. */
-export function encodeFault(header: Header, rcode: number): Buffer {
-  const message = Buffer.alloc(HEADER_OCTETS);
+export function encodeFault(header: Header, rcode: number, edns?: Edns): Buffer {
+  const message = Buffer.alloc(HEADER_OCTETS + (edns ? OPT_OCTETS : 0));
   writeHeader(message, header, rcode, 0);
+  message.writeUInt16BE(edns ? 1 : 0, 10);
+  if (edns) writeOpt(message, HEADER_OCTETS, edns, rcode);
   return message;
 }
 

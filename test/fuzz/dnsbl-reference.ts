@@ -41,7 +41,7 @@ export class ReferenceZone {
   answer(packet: Buffer, transport: Transport): Buffer | undefined {
     const reading = readQuery(packet);
     if (reading.kind === 'dropped') return undefined;
-    if (reading.kind === 'faulty') return encodeFault(reading.header, reading.rcode);
+    if (reading.kind === 'faulty') return encodeFault(reading.header, reading.rcode, reading.edns);
     return encodeResponse(reading.query, this.#decide(reading.query, transport), transport);
   }
 

@@ -92,6 +92,17 @@ test('the files of an rbldnsd are answered; SIGHUP, a change and commands are ob
   assert.match(ask('status', '--state', state).err, /no node runs with this state folder/);
 });
 
+test('an apex is the same with a final dot, and an export says what it left out', async () => {
+  // A text that a line cannot hold: from a file, the octet 0x01.
+  const dom = put('odd.dnset', 'reef.test :2:a\u0001b', 'bay.test');
+  const [state, out] = [join(folder, 'state-odd'), join(folder, 'out-odd')];
+  const where = ['--listen', '127.0.0.1:0', '--apex', `${apex.toUpperCase()}.`, '--state', state];
+  const alone = new AtmosProcess(['dns', ...where, '--export', out, '--zone', `dom=${dom}`]);
+  assert.equal(await addressOf(await alone.ready(), `reef.test.dom.${apex}`), '127.0.0.2');
+  assert.match(ask('export', '--state', state).out, /^2 entries of .*; 1 LEFT OUT, whose text cannot stand/);
+  assert.equal(await alone.end(), 0);
+});
+
 test('dig sees what the files say, and the serial goes on behind the last run', {
   skip: needs('dig'),
 }, async () => {

@@ -25,21 +25,12 @@ async function openTightApi(t: TestContext, queue?: WorldOptions['queue']) {
 }
 
 test('what does not fit into memory beside the others is 503 QUEUE_FULL, and fits when they are done', async (t) => {
-  const held = Promise.withResolvers<void>();
-  const both = Promise.withResolvers<void>();
-  let waiting = 0;
-  const { request } = await openTightApi(t, (spool) => ({
-    accept: async (message) => {
-      waiting += 1;
-      if (waiting === 2) both.resolve();
-      await held.promise;
-      return spool.accept(message);
-    },
-  }));
+  const held = heldQueue();
+  const { request } = await openTightApi(t, held.queue);
   const first = [request(), request()];
-  await both.promise;
+  await until('both are at work', () => held.waiting() === 2);
   assert.deepEqual(await request(), { status: 503, code: 'QUEUE_FULL' });
-  held.resolve();
+  held.release();
   for (const { status } of await Promise.all(first)) assert.equal(status, 200);
   assert.equal((await request()).status, 200);
 });
@@ -68,56 +59,56 @@ test('octets are given back whatever becomes of a request', async (t) => {
 });
 
 test('what one member holds leaves room for the others, in octets and in requests', async (t) => {
-  const held = Promise.withResolvers<void>();
-  let waiting = 0;
+  const held = heldQueue();
   const budget = new ByteBudget(100_000, 2_500);
   const here = await openApiWorld({
     budget,
-    queue: (spool) => ({
-      accept: async (message) => {
-        waiting += 1;
-        await held.promise;
-        return spool.accept(message);
-      },
-    }),
+    queue: held.queue,
   });
   t.after(() => here.close());
   const body = { ...mail, text: 'x'.repeat(1_000) };
   const orchards = { 'x-atmos-did': orchard, authorization: `Bearer ${here.orchardKey}` };
   const small = JSON.stringify({ ...mail, text: '' });
   const own = [1, 2].map(() => here.call('POST', '/v1/send', { body }));
-  await until('both are at work', () => waiting === 2);
+  await until('both are at work', () => held.waiting() === 2);
   assert.equal((await here.call('POST', '/v1/send', { body })).body.code, 'QUEUE_FULL');
   const other = here.call('POST', '/v1/send', { body: { ...body, from: 'a@orchard.test' }, as: orchards });
-  await until('the other is at work', () => waiting === 3);
+  await until('the other is at work', () => held.waiting() === 3);
   const many = Array.from({ length: 48 }, () => here.call('POST', '/v1/send', { body: small.slice(0, 1) }));
   for (const { body: answer } of await Promise.all(many)) assert.equal(answer.code, 'INVALID_REQUEST');
-  held.resolve();
+  held.release();
   for (const { status } of await Promise.all([...own, other])) assert.equal(status, 200);
   assert.ok(fits(budget, 100_000));
 });
 
 test('a member has fifty requests at once', async (t) => {
-  const held = Promise.withResolvers<void>();
-  let waiting = 0;
+  const held = heldQueue();
   const here = await openApiWorld({
-    queue: (spool) => ({
-      accept: async (message) => {
-        waiting += 1;
-        await held.promise;
-        return spool.accept(message);
-      },
-    }),
+    queue: held.queue,
   });
   t.after(() => here.close());
   const own = Array.from({ length: 50 }, () => here.call('POST', '/v1/send', { body: mail }));
-  await until('all are at work', () => waiting === 50);
+  await until('all are at work', () => held.waiting() === 50);
   const refused = await here.call('POST', '/v1/send', { body: mail });
   assert.deepEqual([refused.status, refused.body.code], [429, 'TOO_MANY_CONNECTIONS']);
-  held.resolve();
+  held.release();
   for (const { status } of await Promise.all(own)) assert.equal(status, 200);
   assert.equal((await here.call('POST', '/v1/send', { body: mail })).status, 200);
 });
+
+/** A queue that takes nothing before release(). */
+function heldQueue() {
+  const held = Promise.withResolvers<void>();
+  let waiting = 0;
+  const queue: WorldOptions['queue'] = (spool) => ({
+    accept: async (message) => {
+      waiting += 1;
+      await held.promise;
+      return spool.accept(message);
+    },
+  });
+  return { queue, waiting: () => waiting, release: () => held.resolve() };
+}
 
 function fits(budget: ByteBudget, octets: number): boolean {
   if (!budget.take(octets)) return false;

@@ -183,7 +183,7 @@ test('names that are not ours', { skip }, async () => {
 test('other opcodes are not implemented here as there', { skip }, async () => {
   for (const opcode of ['IQUERY', 'STATUS', 'UPDATE', '3', '6', '15']) {
     await compare(
-      [`+opcode=${opcode}`, '+nocookie'],
+      [`+opcode=${opcode}`, '+noedns'],
       [
         [apex, 'SOA'],
         ['example.org', 'SOA'],
@@ -245,6 +245,13 @@ const differences: [flags: string, question: string[], ours: string, theirs: str
     'NOTIFY REFUSED, qr rd, , 0',
     'NSD can be a secondary and was not told of this primary; a primary has no use for NOTIFY',
   ],
+  ...['STATUS', 'UPDATE', '6'].map((opcode): (typeof differences)[number] => [
+    `+opcode=${opcode}`,
+    [apex, 'SOA'],
+    `${opcode === '6' ? 'RESERVED6' : opcode} NOTIMP, qr rd, version: 0, flags:; udp: 1232, 0`,
+    `${opcode === '6' ? 'RESERVED6' : opcode} NOTIMP, qr rd, , 0`,
+    'RFC 6891 §6.1.1: to a request with an OPT the answer has one, whatever it says',
+  ]),
   [
     '+header-only',
     [apex, 'SOA'],

@@ -82,7 +82,7 @@ for (const [name, text] of bodies) {
   ] as const) {
     test(`the sink finds the end of ${name}, ${how}`, { skip }, async (t) => {
       const { child, next, port } = await bareSink(t);
-      expectMessages(child, 2, 2);
+      await expectMessages(child, 2, 2);
       const complete = next();
       const dialogue = `ehlo me\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\n${text}`;
       const heard = await pace(port, `${dialogue}MAIL FROM:<>\r\ndata\r\n${text}QUIT\r\n`);
@@ -106,7 +106,7 @@ async function atOnce(port: number, text: string): Promise<string> {
 test('a message whose connection ended is neither counted nor kept', { skip }, async (t) => {
   const { child, next, port } = await bareSink(t);
   // Room for two: the sink may hear of the end of the first after the second began.
-  expectMessages(child, 1, 2);
+  await expectMessages(child, 1, 2);
   const complete = next();
   const broken = connect({ port, host: '127.0.0.1' });
   broken.write('DATA\r\nhalf a message\r\n.');
@@ -127,10 +127,9 @@ for (const reuse of [true, false]) {
     }, async (t) => {
       const sink = await sinkFor(t);
       for (const messages of [2, 40]) {
-        const [report] = await Promise.all([
+        const { sent: report } = await sink.whileCounting(messages, () =>
           sendLoad({ ...load, bytes, reuse, messages, port: sink.port }),
-          sink.arrived(messages),
-        ]);
+        );
         assert.equal(report.latenciesMs.length, messages);
         assert.ok(report.latenciesMs.every((one) => one > 0 && one < report.endedAt - report.startedAt));
         const [first, second] = sink.kept.map(String);
@@ -152,7 +151,7 @@ test('load and sink agree when TLS arrives octet by octet', { skip }, async (t) 
   t.after(() => slow.close());
   await once(slow, 'listening');
   const { port } = slow.address() as { port: number };
-  await Promise.all([sendLoad({ ...load, bytes: 300, reuse: false, port }), sink.arrived(load.messages)]);
+  await sink.whileCounting(load.messages, () => sendLoad({ ...load, bytes: 300, reuse: false, port }));
   assert.match(String(sink.kept[0]), /are lost\.\r\n/);
 });
 
@@ -170,10 +169,9 @@ async function passOn(from: Socket, to: Socket): Promise<void> {
 
 test('in an open loop messages are due at their time', { skip }, async (t) => {
   const sink = await sinkFor(t);
-  const [report] = await Promise.all([
+  const { sent: report } = await sink.whileCounting(50, () =>
     sendLoad({ ...load, messages: 50, perSecond: 100, port: sink.port }),
-    sink.arrived(50),
-  ]);
+  );
   assert.equal(report.accepted, 50);
   assert.ok(report.endedAt - report.startedAt >= 490);
 });

@@ -213,6 +213,27 @@ const options = (...octets: number[]) => {
   copy.writeUInt16BE(octets.length, 9);
   return copy;
 };
+test('RFC 6891 §6.1.1: also what cannot be answered has an OPT, where the query had one that can be read', () => {
+  const asked = queryPacket(`reef.test.dom.${apex}`, 'A', { flags: 0x8000 });
+  const unread: [what: string, rcode: number, packet: Buffer, opts: number][] = [
+    ['another opcode', 4, edited(asked, (b) => b.writeUInt8(0x28, 2)), 1],
+    ['an octet behind it', 1, Buffer.concat([asked, Buffer.alloc(1)]), 1],
+    ['two', 1, withRecords(0, 2, opt, opt), 1],
+    ['half an option', 1, withRecords(0, 1, options(0, 100, 0)), 1],
+    ['cut short', 1, asked.subarray(0, -3), 0],
+    ['an octet behind none', 1, Buffer.concat([queryPacket(apex, 'A'), Buffer.alloc(1)]), 0],
+  ];
+  for (const [what, rcode, packet, opts] of unread) {
+    const reply = answer(packet, 'udp', [zone]);
+    assert.ok(reply.kind === 'answered');
+    const { additionals = [] } = decode(reply.message);
+    assert.deepEqual([(reply.message[3] as number) & 15, additionals.length], [rcode, opts], what);
+    assert.equal(reply.message.length, 12 + 11 * opts);
+    if (opts === 1 && packet.length === asked.length)
+      assert.equal(reply.message.readUInt8(12 + 7), 0x80, 'DO');
+  }
+});
+
 const edns: [what: string, rcode: number, packet: Buffer][] = [
   ['an unknown option', 0, withRecords(0, 1, options(0, 100, 0, 2, 7, 7))],
   [

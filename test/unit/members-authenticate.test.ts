@@ -95,7 +95,7 @@ test('a revoked key fails at once, although it was remembered', async () => {
   assert.equal(members.revokeApiKey(reef, id), false);
 });
 
-test('use of a key is noted when bcrypt was paid, not at every session', async () => {
+test('use of a key is noted each five minutes, not at every session', async () => {
   const { members, authenticator, key, advance } = await setUp();
   const lastUsed = (): number | null => members.apiKeys(reef)[0]!.lastUsedAt;
   await authenticator.authenticate(reef, key);
@@ -106,6 +106,19 @@ test('use of a key is noted when bcrypt was paid, not at every session', async (
   advance(300_000);
   await authenticator.authenticate(reef, key);
   assert.equal(lastUsed(), first! + 360_000);
+});
+
+test('a key that is used daily is let in also from a network that is refused; an unused one is forgotten', async () => {
+  const { authenticator, key, advance } = await setUp({ throttle: { blockAfter: 3, forgetMs: 10 ** 9 } });
+  const login = async (secret: string) => (await authenticator.authenticate(reef, secret, '192.0.2.1')).kind;
+  assert.equal(await login(key), 'authenticated');
+  for (let n = 0; n < 4; n++) await login('wrong');
+  for (let day = 0; day < 3; day++) {
+    advance(23 * 3_600_000);
+    assert.deepEqual([await login('wrong'), await login(key)], ['throttled', 'authenticated']);
+  }
+  advance(24 * 3_600_000);
+  assert.equal(await login(key), 'throttled');
 });
 
 test('beyond the checks at once and those waiting the answer is busy, and afterwards it works again', async () => {

@@ -7,7 +7,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { type CProgram, compiled, missingPrograms } from '../compiled.ts';
-import { startByLines } from './children.ts';
+import { messageOf, startByLines } from './children.ts';
 
 export type Load = {
   port: number;
@@ -33,6 +33,8 @@ export type LoadReport =
 
 export type SinkReport =
   | { kind: 'listening'; port: number }
+  /** A round has begun. */
+  | { kind: 'counting' }
   /** All are here; `at` is when the last was. Messages as on the wire, in base64. */
   | { kind: 'complete'; at: number; kept: string[] }
   | { kind: 'too-many'; messages: number };
@@ -53,9 +55,12 @@ export function startSink({ keyFile, certFile }: { keyFile: string; certFile: st
   return startByLines([compiled(ends.sink), keyFile, certFile]);
 }
 
-/** Has the sink begin to count, and keep the first messages whole. */
-export function expectMessages(sink: ChildProcess, messages: number, keep: number): void {
+/** Has the sink begin to count, and keep the first messages whole; resolves when it has. */
+export async function expectMessages(sink: ChildProcess, messages: number, keep: number): Promise<void> {
+  const counting = messageOf<SinkReport>(sink, 10_000, 'the sink');
   sink.stdin!.write(`expect ${messages} ${keep}\n`);
+  const { kind } = await counting;
+  if (kind !== 'counting') throw new Error(`the sink says ${kind}`);
 }
 
 /** The reason why they cannot run here. */

@@ -30,13 +30,13 @@ export async function measureLatency({ rounds, scale }: Plan): Promise<Row[]> {
     const envelope = { from: `a@${senderDomain}`, to: `b@${recipientDomain}` };
     const pairs: [number, number][] = [];
     // As in the other tables: what a node is in its first seconds is not what it is for months.
-    await Promise.all([sendLoad({ ...load, ...envelope, messages: warmUp }), sink.arrived(warmUp)]);
+    await sink.whileCounting(warmUp, () => sendLoad({ ...load, ...envelope, messages: warmUp }));
     for (let i = 0; i < rounds; i += 1) {
       const disk = await syncsOf(shared.dir);
-      const [{ latenciesMs }] = await Promise.all([
+      const { sent } = await sink.whileCounting(messages, () =>
         sendLoad({ ...load, ...envelope, perSecond }),
-        sink.arrived(messages),
-      ]);
+      );
+      const { latenciesMs } = sent;
       console.log(`  final dot to 250 at ${perSecond}/s: ${inWords(latenciesMs)}`);
       console.log(`  a sync of the disk alone: ${inWords(disk)}`);
       pairs.push([at(latenciesMs, 0.99), budgetMs]);

@@ -30,13 +30,14 @@ export type Figures = {
 
 /** Two sides that are the same for all systems; the figures come from them. */
 export type Ends = {
-  /** Resolves when the load was accepted, with its times on clock.ts's clock. */
-  send(): Promise<{ startedAt: number; endedAt: number }>;
-  /** Begins to count; resolves with the time of the last. */
-  arrived(): Promise<number>;
+  /** Sends the load and waits until all of it arrived; times are on clock.ts's clock. */
+  exchange(): Promise<Exchange<{ startedAt: number; endedAt: number }>>;
   /** @throws when what arrived is not signed as it should be */
   verify(records: DnsText[]): Promise<void>;
 };
+
+/** What sending it gave, and when the last message arrived. */
+export type Exchange<Sent> = { sent: Sent; lastAt: number };
 
 const sampleMs = 250;
 /** Marks, event logs and the like follow the last delivery. */
@@ -49,8 +50,8 @@ export async function round(running: Running, ends: Ends, messages: number): Pro
     rssMb = Math.max(rssMb, rssMbOf(running.pids));
   }, sampleMs);
   try {
-    const arrival = ends.arrived();
-    const [{ startedAt, endedAt }, lastAt] = await Promise.all([ends.send(), arrival]);
+    const { sent, lastAt } = await ends.exchange();
+    const { startedAt, endedAt } = sent;
     await new Promise((resolve) => setTimeout(resolve, restMs));
     const figures = {
       acceptedPerSecond: (messages * 1000) / (endedAt - startedAt),
@@ -85,15 +86,19 @@ export class TlsSink {
     return new TlsSink(child, report.port);
   }
 
-  async arrived(messages: number, withinMs = 120_000): Promise<number> {
-    expectMessages(this.#child, messages, 2);
-    const report = await messageOf<SinkReport>(this.#child, withinMs, 'the last delivery');
+  /** Counts from before `send` until all `messages` are here. */
+  async whileCounting<Sent>(messages: number, send: () => Promise<Sent>): Promise<Exchange<Sent>> {
+    await expectMessages(this.#child, messages, 2);
+    const [report, sent] = await Promise.all([
+      messageOf<SinkReport>(this.#child, 120_000, 'the last delivery'),
+      send(),
+    ]);
     if (report.kind !== 'complete') throw new Error(`the sink says ${JSON.stringify(report)}`);
     this.kept = report.kept.map((one) => Buffer.from(one, 'base64'));
     this.#child.once('message', (late: SinkReport) => {
       if (late.kind === 'too-many') throw new Error(`more than the ${messages} sent arrived`);
     });
-    return report.at;
+    return { sent, lastAt: report.at };
   }
 
   stop(): Promise<void> {

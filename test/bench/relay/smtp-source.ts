@@ -6,6 +6,7 @@ import { freePort } from '../../free-port.ts';
 import { remember, stop, untilListening } from './children.ts';
 import { now } from './clock.ts';
 import type { Load } from './ends.ts';
+import type { Exchange } from './round.ts';
 
 export class SourceAndSink {
   readonly #child: ChildProcess;
@@ -36,8 +37,13 @@ export class SourceAndSink {
     return new SourceAndSink(child, port);
   }
 
-  /** Begins to count; resolves with the time of the last. @throws when more or fewer came */
-  async arrived(messages: number, withinMs = 120_000): Promise<number> {
+  /** Counts from before `send` until all `messages` are here. @throws when more or fewer came */
+  async whileCounting<Sent>(messages: number, send: () => Promise<Sent>): Promise<Exchange<Sent>> {
+    const [lastAt, sent] = await Promise.all([this.#arrived(messages), send()]);
+    return { sent, lastAt };
+  }
+
+  async #arrived(messages: number, withinMs = 120_000): Promise<number> {
     if (this.#seen > this.#before) throw new Error('more than was sent arrived in the round before');
     const wanted = this.#seen + messages;
     this.#before = wanted;

@@ -88,8 +88,10 @@ function endsFor(sink: TlsSink | SourceAndSink, { port, auth, recipientDomain }:
   const envelope = { from: `a@${senderDomain}`, to: `b@${recipientDomain}` };
   const load = { port, sessions, messages, bytes, reuse, ...envelope };
   return {
-    send: () => (sink instanceof TlsSink ? sendLoad({ ...load, auth: auth! }) : sink.send(load)),
-    arrived: () => sink.arrived(messages),
+    exchange: () =>
+      sink instanceof TlsSink
+        ? sink.whileCounting(messages, () => sendLoad({ ...load, auth: auth! }))
+        : sink.whileCounting(messages, () => sink.send(load)),
     verify: (records) => (sink instanceof TlsSink ? verifySignatures(sink.kept, records) : Promise.resolve()),
   };
 }

@@ -2,7 +2,7 @@
  * The destination of every system in table 1: takes mail over STARTTLS as cheaply as it can be taken.
  *
  * `sink KEY_FILE CERT_FILE` listens on a port of 127.0.0.1 and reports it. "expect MESSAGES KEEP" on standard
- * input begins a round. Reports are lines of JSON on standard output. It ends with its standard input.
+ * input begins a round; it says when it has begun. Reports are lines of JSON on standard output. It ends with its standard input.
  *
  * Promise: it counts each message that it answered with 250 and keeps the first few of a round whole, to the
  * final dot. It looks for the end of a message and at nothing else in it. A system may keep its connections
@@ -104,6 +104,8 @@ static void expect(int messages, int keep_these) {
   keep = keep_these < max_kept ? keep_these : max_kept;
   seen = 0;
   round_number++;
+  printf("{\"kind\":\"counting\"}\n");
+  fflush(stdout);
 }
 
 static void count_one(void) {
