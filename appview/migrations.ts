@@ -93,6 +93,38 @@ export const appviewMigrations: readonly Migration[] = [
       CREATE INDEX label_by_domain ON label (domain, src) WHERE domain IS NOT NULL;
     `,
   },
+  {
+    number: 3,
+    name: 'keys, quarantine and reconciling of issuers',
+    sql: `
+      -- Unix ms: since when the issuer serves it no more, though no negation came.
+      ALTER TABLE label ADD COLUMN gone_at INTEGER;
+
+      -- What is known of an issuer beside its labels. Times are Unix ms.
+      CREATE TABLE label_issuer (
+        src TEXT PRIMARY KEY,
+        trusted_key TEXT,               -- did:key under which its labels count
+        new_key TEXT,                   -- did:key that its document names now and that does not count yet
+        new_key_seen_at INTEGER,
+        new_key_counts_from INTEGER,
+        quarantined_at INTEGER,
+        quarantine_reason TEXT,
+        quarantine_detail TEXT,
+        reconciled_at INTEGER,          -- end of the last complete walk through what it serves
+        reconcile_due_at INTEGER
+      ) STRICT;
+
+      -- The latest label of each (src, uri, val) under a key that does not count yet, as its issuer signed it.
+      CREATE TABLE waiting_label (
+        src TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        val TEXT NOT NULL,
+        ordered_at INTEGER NOT NULL,    -- as in label
+        body BLOB NOT NULL,
+        PRIMARY KEY (src, uri, val)
+      ) STRICT;
+    `,
+  },
 ];
 
 export const ledgerMigrations: readonly Migration[] = [
@@ -120,6 +152,40 @@ export const ledgerMigrations: readonly Migration[] = [
       CREATE TABLE zone_serial (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         serial INTEGER NOT NULL
+      ) STRICT;
+    `,
+  },
+  {
+    number: 3,
+    name: 'private signals',
+    sql: `
+      -- The latest signal of each (src, uri, val), as its issuer signed it. Times are Unix ms.
+      CREATE TABLE signal (
+        src TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        val TEXT NOT NULL,
+        did TEXT NOT NULL,              -- the account that uri names
+        domain TEXT,                    -- of an attestation's URI
+        neg INTEGER NOT NULL,
+        made_at INTEGER NOT NULL,       -- its cts, and never ahead of our clock
+        expires_at INTEGER,
+        received_at INTEGER NOT NULL,   -- since when it is in force here
+        counted_at INTEGER NOT NULL,    -- when it counts as made, for the limit on suspensions
+        told INTEGER NOT NULL DEFAULT 0,
+        body BLOB NOT NULL,             -- DAG-CBOR, signatures included
+        PRIMARY KEY (src, uri, val)
+      ) STRICT;
+      CREATE INDEX signal_by_did ON signal (did);
+      CREATE INDEX signal_by_domain ON signal (domain) WHERE domain IS NOT NULL;
+      CREATE INDEX signal_by_count ON signal (src, counted_at);
+      CREATE INDEX signal_untold ON signal (received_at) WHERE told = 0;
+      CREATE TABLE signal_peer (
+        src TEXT PRIMARY KEY,
+        cursor INTEGER,                 -- seq of the last frame that was stored
+        caught_up_at INTEGER,           -- when we last had read all that it had to say
+        quarantine_reason TEXT,
+        quarantined_at INTEGER,
+        released_at INTEGER
       ) STRICT;
     `,
   },

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { address, baseUrl, did, domain, duration, hinted, hostPort } from './config-values.ts';
 import { dnsListen, nodeDnsSchema } from './dns/schema.ts';
 
-const roles = ['labeler', 'relay', 'inbound', 'appview', 'dns', 'web'] as const;
+export const roles = ['labeler', 'relay', 'inbound', 'appview', 'dns', 'web'] as const;
 export type Role = (typeof roles)[number];
 
 const port = () => z.int().min(1).max(65535);
@@ -21,6 +21,19 @@ const quota = (messages: number, bytes: number) =>
     })
     .prefault({});
 const mib = 1024 * 1024;
+const link = (example: string) =>
+  z
+    .string()
+    .max(512)
+    .refine((text) => URL.canParse(text) && /^https?:\/\//i.test(text), `is not a link such as ${example}`);
+const contact = () =>
+  z
+    .string()
+    .max(512)
+    .refine(
+      (text) => /^mailto:[^\s@]+@[^\s@]+$/i.test(text) || /^https:\/\/./i.test(text),
+      'is not a mailto: or https: address',
+    );
 
 /** The file as written; config.ts adds what follows from several keys together. */
 export const schema = z.strictObject({
@@ -110,10 +123,40 @@ export const schema = z.strictObject({
           'what you say of it; only a guarantee carries its votes',
           '"guarantee"',
         ),
+        reason: hinted(z.string().min(1).max(300), 'why; the public reads it', '"We know them"').optional(),
+        evidence: hinted(
+          z.array(link('https://harbor.example/why')).max(16),
+          'links to what it rests on',
+          '["https://harbor.example/why"]',
+        ).optional(),
       }),
     )
     .max(1024)
     .default([]),
+  declaration: z
+    .strictObject({
+      description: hinted(
+        z.string().min(1).max(300),
+        'a sentence on who you are',
+        '"Mail for the servers of the bay"',
+      ).optional(),
+      policy: hinted(
+        link('https://harbor.example/policy'),
+        'the page with your rules',
+        '"https://harbor.example/policy"',
+      ).optional(),
+      contact: hinted(
+        contact(),
+        'where a person answers other cooperatives',
+        '"mailto:postmaster@harbor.example"',
+      ).optional(),
+      sendingAddresses: hinted(
+        z.array(address()).max(64),
+        'the addresses that your mail comes from, as the world sees them; left out: those of `delivery.sources`',
+        '["192.0.2.1"]',
+      ).optional(),
+    })
+    .prefault({}),
   dns: nodeDnsSchema.optional(),
   delivery: z
     .strictObject({
@@ -170,7 +213,26 @@ export const schema = z.strictObject({
       reverifyInterval: hinted(duration(), 'how often a verified domain is checked again', '"24h"').prefault(
         '24h',
       ),
-      retryUnverified: hinted(duration(), 'how often an unverified one is', '"5m"').prefault('5m'),
+      retryUnverified: hinted(
+        duration(),
+        'when an unverified one is at first; then ever more rarely',
+        '"5m"',
+      ).prefault('5m'),
+      transientGrace: hinted(
+        duration(),
+        'how long labels stand while DNS does not answer for a domain',
+        '"72h"',
+      ).prefault('72h'),
+      labelLifetime: hinted(
+        duration(),
+        'when a label expires that is not renewed; at least three times reverifyInterval',
+        '"14d"',
+      ).prefault('14d'),
+      history: hinted(
+        duration().refine((ms) => ms >= 86_400_000, 'is less than a day'),
+        'how long labels that stand no more are kept for those who read the stream late',
+        '"90d"',
+      ).prefault('90d'),
     })
     .prefault({}),
   caps: z
@@ -192,6 +254,11 @@ export const schema = z.strictObject({
         'caps after the warming days, by tier; `standard` must be there',
         '{ "standard": { "perHour": 200, "perDay": 2000 } }',
       ).default({ standard: { perHour: 200, perDay: 2000 }, trusted: { perHour: 1000, perDay: 10_000 } }),
+      warmingAfterCleanSender: hinted(
+        z.int().min(0).max(365),
+        'the day of warming on which a domain starts that a guaranteed peer labels clean-sender',
+        '7',
+      ).default(7),
       exemptPerRecipient: hinted(
         z.int().min(0).max(1000),
         'login links and the like that one who unsubscribed still gets in any 23 hours',
@@ -280,6 +347,35 @@ export const schema = z.strictObject({
         '0.25',
       ).default(0.25),
       throttleFor: hinted(duration(), 'how long', '"24h"').prefault('24h'),
+    })
+    .prefault({}),
+  peerLimits: z
+    .strictObject({
+      labelsPerSecond: hinted(
+        z.int().min(1).max(100_000),
+        'how many labels of one peer are verified in a second; a faster stream waits',
+        '2000',
+      ).default(2_000),
+      labelsPerDay: hinted(
+        z.int().min(1).max(1_000_000_000),
+        'more labels and frames of one peer within 24 h put its stream in quarantine',
+        '5000000',
+      ).default(5_000_000),
+      maxLag: hinted(
+        duration(),
+        'a stream that is behind without a pause for longer is put in quarantine',
+        '"6h"',
+      ).prefault('6h'),
+      maxLabels: hinted(
+        z.int().min(1).max(100_000_000),
+        'how many labels of one peer are stored; more are refused',
+        '1000000',
+      ).default(1_000_000),
+      keyWait: hinted(
+        duration(),
+        "how long the labels of a did:web peer's new key wait before they count",
+        '"24h"',
+      ).prefault('24h'),
     })
     .prefault({}),
   listing: z

@@ -65,12 +65,9 @@ function contradictions(config: Config): Contradiction[] {
   if (config.roles.includes('dns') && !config.roles.includes('appview')) {
     found.push([['roles'], 'the role "dns" answers what "appview" lists', 'Add the role "appview".']);
   }
-  if (config.roles.includes('labeler') && !config.roles.includes('appview')) {
-    found.push([
-      ['roles'],
-      'the role "labeler" reads attestations through "appview"',
-      'Add the role "appview".',
-    ]);
+  if (config.labeler.labelLifetime < 3 * config.labeler.reverifyInterval) {
+    const wrong = 'labels would expire between two checks, at which they are renewed';
+    found.push([['labeler', 'labelLifetime'], wrong, 'Give at least three times "reverifyInterval".']);
   }
   if (!config.caps.tiers.standard) {
     found.push([['caps', 'tiers'], 'the tier "standard" is missing', 'Every member starts in it: add it.']);
@@ -99,18 +96,26 @@ function namedInDns({ listen }: Config): Contradiction[] {
     .map(([path, host]): Contradiction => [path, `"listen.dns": ${host} is a name`, right]);
 }
 
-/** Each with its place; DNS may have several. */
-function addressesIn(listen: Config['listen']): [path: Path, address: HostPort][] {
+/** Those that the roles open, each with its place; the others may say what they like. DNS may have several. */
+function usedListeners({ listen, roles }: Config): [path: Path, address: HostPort][] {
+  const relay = roles.includes('relay');
+  const isUsed: Record<string, boolean> = {
+    ...{ web: true, metrics: true },
+    ...{ submission: relay, submissions: relay, operator: relay },
+    inbound: roles.includes('inbound'),
+    dns: roles.includes('dns'),
+  };
   return Object.entries(listen).flatMap(([key, value]): [Path, HostPort][] => {
-    if (value === undefined) return [];
+    if (value === undefined || !isUsed[key]) return [];
     if (!Array.isArray(value)) return [[['listen', key], value]];
     return value.map((one: HostPort, index): [Path, HostPort] => [['listen', key, index], one]);
   });
 }
 
-function beyondLoopback({ listen, network, firehose, publicUrl, labelerUrl }: Config): Contradiction[] {
+function beyondLoopback(config: Config): Contradiction[] {
+  const { network, firehose, publicUrl, labelerUrl } = config;
   const places: [path: Path, host: string][] = [
-    ...addressesIn(listen).map(([path, { host }]): [Path, string] => [path, host]),
+    ...usedListeners(config).map(([path, { host }]): [Path, string] => [path, host]),
     ...network.resolvers.map(({ host }, i): [Path, string] => [['network', 'resolvers', i], host]),
     ...firehose.map((url, i): [Path, string] => [['firehose', i], new URL(url).hostname]),
     [['network', 'plcUrl'], new URL(network.plcUrl).hostname],
@@ -134,17 +139,8 @@ function publicOperatorPages({ listen }: Config): Contradiction[] {
 }
 
 /** Two listeners on one TCP port: the second would find it taken, by ourselves. */
-function sharedPorts({ listen, roles }: Config): Contradiction[] {
-  const relay = roles.includes('relay');
-  const usedBy = {
-    web: true,
-    inbound: roles.includes('inbound'),
-    dns: roles.includes('dns'),
-    metrics: true,
-    operator: relay,
-  };
-  const isUsed: Record<string, boolean> = { ...usedBy, submission: relay, submissions: relay };
-  const used = addressesIn(listen).filter(([[, key]]) => isUsed[String(key)]);
+function sharedPorts(config: Config): Contradiction[] {
+  const used = usedListeners(config);
   return used.flatMap(([path, { host, port }], i) => {
     const other = used.slice(0, i).find(([, before]) => before.host === host && before.port === port);
     if (!other) return [];

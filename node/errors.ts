@@ -45,6 +45,7 @@ export type ErrorCode =
   | 'LINK_INVALID'
   | 'CONFIRMATION_LIMIT'
   | 'WEBHOOK_REFUSED'
+  | 'PEER_REFUSED'
   | 'UNSUPPORTED_PARAMETER'
   | 'BAD_SEQUENCE'
   | 'TOO_MANY_CONNECTIONS'
@@ -230,6 +231,13 @@ export const catalogue: Readonly<Record<ErrorCode, CatalogueEntry>> = {
     '550 5.5.4',
     'This address cannot be a webhook.',
     'Give an https address that the public internet reaches.',
+  ),
+  PEER_REFUSED: entry(
+    'PEER_REFUSED',
+    409,
+    '550 5.7.1',
+    'This was not done with the peer.',
+    'Read what is wrong; where it is on their side, ask the operator of the peer.',
   ),
   UNSUPPORTED_PARAMETER: entry(
     'UNSUPPORTED_PARAMETER',

@@ -5,8 +5,9 @@
  */
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { AppView } from '../appview/appview.ts';
+import { AppView, type AppViewOptions } from '../appview/appview.ts';
 import { openDatabase } from '../appview/database.ts';
+import type { Followed } from '../appview/following.ts';
 import type { AddressRules } from '../appview/identity/address.ts';
 import type { Identities } from '../appview/identity/did.ts';
 import type { LabelSource } from '../appview/labels/source.ts';
@@ -15,23 +16,37 @@ import { appviewMigrations, ledgerMigrations } from '../appview/migrations.ts';
 import type { Zone } from '../dnsbl/zone.ts';
 import type { Composing } from './composing.ts';
 import type { Config } from './config.ts';
+import type { Peer, PeerBook } from './cooperative/peer-book.ts';
+import { isRead, rootsOf } from './cooperative/peers.ts';
 import type { ListServer } from './dns/list-server.ts';
 import type { ZoneSettings } from './dns/settings.ts';
+import type { Notice } from './enforcement/operator-notices.ts';
+import { labelAlerts } from './label-alerts.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { ownLabelSource } from './labeler/own-source.ts';
 import type { Count } from './metrics.ts';
-import type { Membership } from './state.ts';
 import type { Xrpc } from './web/xrpc.ts';
 
 /** A few milliseconds of work. */
 const PAGE = 500;
 
-/** @param o.issued our own labels, where we issue any */
+/**
+ * @param o.issued our own labels, where we issue any
+ * @param o.tell the operator
+ */
 export async function openAppView(
   { config, stops, log, count, now }: Composing,
-  o: { identities: Identities; rules: AddressRules; xrpc: Xrpc; issued: IssuedLabels | undefined },
+  o: {
+    identities: Identities;
+    rules: AddressRules;
+    xrpc: Xrpc;
+    issued: IssuedLabels | undefined;
+    book: PeerBook;
+    tell: (notice: Notice) => void;
+  },
 ): Promise<AppView> {
-  const { did, domain, publicUrl, stateDir, firehose, peers, listing } = config;
+  const { did, domain, publicUrl, stateDir, firehose, listing } = config;
+  const peers = o.book.all();
   const appviewDb = openDatabase(join(stateDir, 'appview.db'), appviewMigrations, { synchronous: 'NORMAL' });
   stops.store('appview.db', () => appviewDb.close());
   const ledgerDb = openDatabase(join(stateDir, 'ledger.db'), ledgerMigrations, { synchronous: 'FULL' });
@@ -41,18 +56,29 @@ export async function openAppView(
     : [];
   const appview = new AppView({
     ...{ appviewDb, ledgerDb, did, publicUrl, identities: o.identities, firehose, rules: o.rules },
-    // Whom we censure we do not even read; what others say is stored, and counted by its stance.
-    follow: [
-      ...own,
-      ...peers.filter(({ stance }) => stance !== 'censure').map((peer) => ({ did: peer.did })),
-    ],
-    roots: peers.filter(({ stance }) => stance === 'guarantee').map((peer) => peer.did),
+    follow: [...own, ...peers.filter(isRead).map(followed)],
+    roots: rootsOf(peers),
     // The pool domain signs for everyone: as an entry of its own it would vouch for all at once.
     policy: { newcomerDays: listing.newcomerDays, neverListed: [domain] },
+    ...limitsOf(config),
+    labelAlerts: labelAlerts(o.tell),
     ...{ log, count, now },
   });
   appview.register(await o.xrpc.open());
   return appview;
+}
+
+/** As it declared itself when it was added: nobody was shown another key. */
+function followed({ did, declared }: Peer): Followed {
+  return { did, ...(declared && { labelKey: declared.labelKey }) };
+}
+
+function limitsOf({ peerLimits }: Config): Pick<AppViewOptions, 'labelLimits' | 'keyWaitMs'> {
+  const { labelsPerSecond, labelsPerDay, maxLag, maxLabels, keyWait } = peerLimits;
+  return {
+    labelLimits: { labelsPerSecond, labelsPerDay, maxLagMs: maxLag, maxStored: maxLabels },
+    keyWaitMs: keyWait,
+  };
 }
 
 /** @returns the server, and its zone for those who ask how it stands */
@@ -107,15 +133,4 @@ async function followListings(zone: Zone, listings: Listings, count: Count): Pro
   return listings.onChange((listing) => {
     if (zone.apply(listing) === 'unlistable') count('listings_unlistable');
   });
-}
-
-export function startAppView({ stops }: Composing, appview: AppView, { members }: Membership): void {
-  // Our own members' records are asked for by name: a new index has only what the firehose still holds.
-  for (const { did, domains } of members.list()) {
-    if (appview.attestations.hidden(did)) continue;
-    const indexed = new Set(appview.attestations.of(did).map(({ rkey }) => rkey));
-    for (const { name } of domains) if (!indexed.has(name)) appview.recheck(did, name);
-  }
-  appview.start();
-  stops.work('appview', () => appview.stop());
 }

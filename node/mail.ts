@@ -17,6 +17,7 @@ import { RememberedAnswers } from './delivery/route-answers.ts';
 import { TlsPolicies } from './delivery/tls-policy.ts';
 import { Attempts } from './enforcement/attempts.ts';
 import { EventLog } from './enforcement/event-log.ts';
+import type { Projection } from './enforcement/event-store.ts';
 import { outboxes } from './enforcement/events.ts';
 import { tellingFailures } from './enforcement/failure-notices.ts';
 import { Guard } from './enforcement/guard.ts';
@@ -24,6 +25,7 @@ import { Measures } from './enforcement/measures.ts';
 import { NoticeSender } from './enforcement/notice-sender.ts';
 import { type Notice, OperatorNotices } from './enforcement/operator-notices.ts';
 import { Rates } from './enforcement/rates.ts';
+import { SentRecipients } from './enforcement/sent-recipients.ts';
 import { checkTiers, type StandingOf, standings } from './enforcement/standing.ts';
 import { suppressionProjection } from './enforcement/suppression-projection.ts';
 import type { Door } from './http/authenticated.ts';
@@ -62,6 +64,8 @@ export type MailOptions = Composing & {
   rules: AddressRules;
   http: FastifyInstance;
   certificate: CertificateWatch;
+  /** What else is derived in the commit of an event. */
+  projections?: readonly Projection[];
 };
 
 /** What the rest of the node does with mail that is under way. */
@@ -70,6 +74,9 @@ export type Mail = {
   deliverer: Deliverer;
   measures: Measures;
   record: EventLog['record'];
+  onEvents: EventLog['onStored'];
+  /** Something fails that the operator is to be told of. */
+  raise: OperatorNotices['raise'];
   addresses: MemberAddresses;
 };
 
@@ -86,6 +93,7 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   const suppressions = new Suppressions({ db: state.db, now });
   const webhooks = webhooksOf(o);
   const rates = new Rates({ db: state.db, now });
+  const recipients = new SentRecipients({ db: state.db, key: state.keys.seal, now });
   const notices = new OperatorNotices({ db: state.db, now, log });
   const standingOf = standings({
     ...{ db: state.db, policy: config.caps, throttleFactor: config.guard.throttleFactor, now },
@@ -93,7 +101,14 @@ export async function startMail(o: MailOptions): Promise<Mail> {
 
   const events = new EventLog({
     ...{ db: state.db, source: spool, outbox: outboxes.spool, now, log, count: o.count },
-    projections: [rates, suppressionProjection(suppressions), webhooks.deliveries, notices],
+    projections: [
+      rates,
+      recipients,
+      suppressionProjection(suppressions),
+      webhooks.deliveries,
+      notices,
+      ...(o.projections ?? []),
+    ],
   });
   const measures = measuresOf(o, spool, events);
   guard(o, { rates, standingOf, measures, events });
@@ -157,6 +172,8 @@ export async function startMail(o: MailOptions): Promise<Mail> {
   );
   return {
     ...{ spool, deliverer, measures, record: events.record },
+    onEvents: (listener) => events.onStored(listener),
+    raise: (notice) => notices.raise(notice),
     addresses: memberAddresses({
       ...{ contacts, ownMail, receivesFor, suppressions, record: events.record },
       members: state.members,

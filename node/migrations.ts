@@ -1,9 +1,20 @@
 /** The schema of node.db: members, domains, keys, labels issued, evidence, events. */
 import type { Migration } from '../appview/database.ts';
-import { enforcementSchema, noticeSchema, positionSchema } from './enforcement/schema.ts';
+import { peerSchema } from './cooperative/peer-schema.ts';
+import { repoAccountSchema } from './cooperative/repo-account.ts';
+import {
+  enforcementSchema,
+  noticeSchema,
+  positionSchema,
+  sentRecipientSchema,
+} from './enforcement/schema.ts';
+import { currentLabelSchema } from './labeler/schema.ts';
+import { transientSchema } from './labeler/verification-schema.ts';
 import { contactSchema } from './members/contact-schema.ts';
 import { dkimRotationSchema } from './members/dkim-schema.ts';
 import { suppressionSchema } from './members/suppression-schema.ts';
+import { warmedDaysSchema } from './members/warming-schema.ts';
+import { reputationSchema } from './reputation/schema.ts';
 import { webhookSchema } from './webhooks/schema.ts';
 
 export const nodeMigrations: readonly Migration[] = [
@@ -117,4 +128,9 @@ export const nodeMigrations: readonly Migration[] = [
   { number: 6, name: 'rotation of DKIM keys', sql: dkimRotationSchema },
   { number: 7, name: 'notices to the operator', sql: noticeSchema },
   { number: 8, name: 'positions of the event log without their syncs', sql: positionSchema },
+  { number: 9, name: 'labels that stand, and who got mail', sql: currentLabelSchema + sentRecipientSchema },
+  { number: 10, name: 'peers', sql: peerSchema },
+  { number: 11, name: 'the private channel', sql: reputationSchema + warmedDaysSchema },
+  { number: 12, name: 'what a silence of DNS does, and changed records', sql: transientSchema },
+  { number: 13, name: 'the account of our repo', sql: repoAccountSchema },
 ];

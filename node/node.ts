@@ -4,8 +4,11 @@
  * One method builds one part from what it needs, by name; only what builds a role is handed the surroundings of
  * all. What starts says how it stops: first all listeners close, then the work in flight ends, then the databases
  * close (stopping.ts). Which parts there are is the configuration's `roles`, and what builds a role is loaded where
- * it is wanted: mail.ts, operator/operator.ts, labels.ts, listings.ts. A relay alone is 18 MB smaller for it.
+ * it is wanted: mail.ts, operator/operator.ts, labels.ts, private-channel.ts, repo.ts, attestations.ts,
+ * listings.ts; peers.ts
+ * is in every node. A relay alone is 18 MB smaller for it.
  */
+import type { Keypair } from '@atproto/crypto';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { AppView } from '../appview/appview.ts';
@@ -14,17 +17,23 @@ import { Identities } from '../appview/identity/did.ts';
 import { guardedFetch } from '../appview/identity/fetch.ts';
 import type { Exported } from '../dnsbl/files/export.ts';
 import type { Zone } from '../dnsbl/zone.ts';
-import type { Composing } from './composing.ts';
+import type { Attested, openFeed } from './attestations.ts';
 import { type Config, type Role, readConfig } from './config.ts';
 import { CertificateWatch, configuredFiles, selfSigned } from './cooperative/certificate-watch.ts';
 import { didDocument } from './cooperative/did-document.ts';
+import { takeUpLabelKey } from './cooperative/label-key.ts';
+import type { PeerBook } from './cooperative/peer-book.ts';
 import type { ListServer } from './dns/list-server.ts';
+import type { Notice } from './enforcement/operator-notices.ts';
 import type { IssuedLabels } from './labeler/issued-labels.ts';
 import { named } from './listening.ts';
 import type { openAppView } from './listings.ts';
-import type { startMail } from './mail.ts';
+import type { Mail } from './mail.ts';
 import { Metrics } from './metrics.ts';
 import { ControlSocket } from './operator/control.ts';
+import { openPeers, peerBook } from './peers.ts';
+import type { openReputation, Reputation } from './private-channel.ts';
+import type { startRepo } from './repo.ts';
 import { addressesOf, DnsResolver, type Resolver } from './resolver.ts';
 import { keysDir, type Membership, openMembership } from './state.ts';
 import { Stops } from './stopping.ts';
@@ -94,26 +103,56 @@ export class Node {
       validates: this.#config.network.resolversValidate,
     });
     const rules = this.#rules(resolver);
-    const xrpc = this.#xrpc(state);
+    const book = peerBook(this.#config, state, this.#now);
+    const control = new ControlSocket({ stateDir: this.#config.stateDir, log: this.#log });
+    const xrpc = this.#xrpc(state, book);
     const identities = this.#identities(state, rules);
     const issued = this.#has('labeler') ? await this.#issuedLabels(state, xrpc) : undefined;
+    let mail: Mail | undefined;
+    // Mailed where mail is relayed; elsewhere the log is all there is.
+    const tell = (notice: Notice) =>
+      mail ? mail.raise(notice) : this.#log.error(notice, 'for the operator');
     const appview = this.#has('appview')
-      ? await this.#appview({ identities, rules, xrpc, issued })
+      ? await this.#appview({ identities, rules, xrpc, issued, book, tell })
       : undefined;
-    const http = await this.#http(state, xrpc, appview);
-    const control = new ControlSocket({ stateDir: this.#config.stateDir, log: this.#log });
+    const attested = appview ?? (issued && (await this.#feed({ identities, rules })));
+    const http = await this.#http(state, xrpc, book, appview);
 
     if (this.#has('relay') || this.#has('inbound')) {
       const certificate = await this.#certificate();
-      if (this.#has('relay')) await this.#mail({ state, resolver, rules, http, certificate }, control);
+      if (this.#has('relay')) mail = await this.#mail(state, { resolver, rules, http, certificate, control });
       if (this.#has('inbound')) await this.#inbound(certificate);
     }
+    const reputation =
+      issued && attested
+        ? await this.#reputation({
+            state,
+            book,
+            identities,
+            rules,
+            xrpc,
+            issued,
+            appview,
+            mail,
+            tell,
+            attestations: attested.attestations,
+          })
+        : undefined;
     // The document under our DID must be readable before peers and relays hear of us.
     await this.#listen(http, xrpc);
-    if (appview) await this.#listings(appview, state, control);
-    if (appview && issued) await this.#labeler(state, issued, appview, { identities, resolver });
-    await control.start();
-    this.#stops.listener('control', () => control.stop());
+    if (appview && this.#has('dns')) await this.#list(appview, control);
+    if (attested) await this.#read(attested, state);
+    if (attested && issued) {
+      await this.#labeler(state, issued, attested, { identities, resolver, record: mail?.record });
+    }
+    await reputation?.start();
+    if (this.#config.did.startsWith('did:plc:')) await this.#repo({ state, book, fetch: identities.fetch });
+    const peers = openPeers(this.#config, {
+      ...{ book, identities, resolver, now: this.#now, appview, record: mail?.record },
+      ...(reputation && { privateChannels: reputation.channels }),
+    });
+    if (reputation) await this.#publishing(control, reputation);
+    await this.#controls(control, peers, state, issued);
     await this.#serveMetrics();
   }
 
@@ -147,12 +186,13 @@ export class Node {
   }
 
   /** With the one method of every node. */
-  #xrpc({ keys }: Membership): Xrpc {
+  #xrpc({ keys }: Membership, book: PeerBook): Xrpc {
     return new Xrpc({
       addMethods: async (server) => {
         const { registerDeclaration } = await import('./cooperative/xrpc.ts');
         const { declarer } = await import('./cooperative/declarer.ts');
-        registerDeclaration(server, declarer({ config: this.#config, key: keys.label, now: this.#now }));
+        const declaring = { config: this.#config, book, key: () => keys.label, now: this.#now };
+        registerDeclaration(server, declarer(declaring));
       },
       log: this.#log,
     });
@@ -168,19 +208,25 @@ export class Node {
     return openAppView(this.#surroundings(), o);
   }
 
-  async #http({ keys }: Membership, xrpc: Xrpc, appview: AppView | undefined): Promise<FastifyInstance> {
-    const { did, labelerUrl, name, domain, peers, dns } = this.#config;
+  async #http(
+    { keys }: Membership,
+    xrpc: Xrpc,
+    book: PeerBook,
+    appview: AppView | undefined,
+  ): Promise<FastifyInstance> {
+    const { did, labelerUrl, name, domain, dns } = this.#config;
     const { proxies } = this.#config.http;
     const http = createHttp({ xrpc, maxSubscribers, proxies, log: this.#log, count: this.#metrics.count });
     // Also without the role `web`: pages behind mailed links stand here.
     registerStyle(http);
-    const document = didDocument({ did, labelKey: keys.label.did(), labelerUrl });
-    http.get('/.well-known/did.json', () => document);
+    // A did:plc's document is at the directory.
+    if (did.startsWith('did:web:'))
+      http.get('/.well-known/did.json', () => didDocument({ did, labelKey: keys.label.did(), labelerUrl }));
     if (this.#has('web')) {
       const { registerPages } = await import('./web/pages.ts');
       registerPages(http, {
         cooperative: { name, did, poolDomain: domain, ...(dns && { apex: dns.apex }) },
-        peers: () => peers,
+        peers: () => book.all(),
         explain: (wanted) => appview?.listings.get(wanted),
       });
     }
@@ -193,14 +239,26 @@ export class Node {
     this.#stops.listener('web', () => closeHttp(http, xrpc));
   }
 
-  async #listings(appview: AppView, state: Membership, control: ControlSocket): Promise<void> {
-    const { startAppView, startDns } = await import('./listings.ts');
-    if (this.#has('dns')) {
-      const { server, zone } = await startDns(this.#surroundings(), appview);
-      this.#dns = server;
-      await this.#controlDns(control, zone);
-    }
-    startAppView(this.#surroundings(), appview, state);
+  async #list(appview: AppView, control: ControlSocket): Promise<void> {
+    const { startDns } = await import('./listings.ts');
+    const { server, zone } = await startDns(this.#surroundings(), appview);
+    this.#dns = server;
+    await this.#controlDns(control, zone);
+  }
+
+  async #feed(o: Parameters<typeof openFeed>[1]): Promise<Attested> {
+    const { openFeed } = await import('./attestations.ts');
+    return openFeed(this.#surroundings(), o);
+  }
+
+  async #read(attested: Attested, state: Membership): Promise<void> {
+    const { startReading } = await import('./attestations.ts');
+    startReading(this.#surroundings(), this.#has('appview') ? 'appview' : 'attestations', attested, state);
+  }
+
+  async #repo(o: Parameters<typeof startRepo>[1]): Promise<void> {
+    const { startRepo } = await import('./repo.ts');
+    startRepo(this.#surroundings(), o);
   }
 
   async #controlDns(control: ControlSocket, zone: Zone): Promise<void> {
@@ -216,22 +274,58 @@ export class Node {
   async #labeler(
     state: Membership,
     issued: IssuedLabels,
-    appview: AppView,
-    o: { identities: Identities; resolver: Resolver },
+    attested: Attested,
+    o: { identities: Identities; resolver: Resolver; record: Mail['record'] | undefined },
   ): Promise<void> {
     const { startLabeler } = await import('./labels.ts');
-    startLabeler({ ...this.#surroundings(), state }, issued, appview, o);
+    startLabeler({ ...this.#surroundings(), state }, issued, attested, o);
   }
 
   async #mail(
-    needed: Omit<Parameters<typeof startMail>[0], keyof Composing>,
-    control: ControlSocket,
-  ): Promise<void> {
+    state: Membership,
+    o: {
+      resolver: DnsResolver;
+      rules: AddressRules;
+      http: FastifyInstance;
+      certificate: CertificateWatch;
+      control: ControlSocket;
+    },
+  ): Promise<Mail> {
     const { startMail } = await import('./mail.ts');
     const { startOperator } = await import('./operator/operator.ts');
-    const around = this.#surroundings();
-    const mail = await startMail({ ...around, ...needed });
-    await startOperator({ ...around, state: needed.state, control }, mail);
+    const around = { ...this.#surroundings(), state };
+    const { signalOutbox } = await import('./reputation/outbox.ts');
+    // What peers are told is signed where the labeler is.
+    const projections = this.#has('labeler') ? [signalOutbox(state.db)] : [];
+    const mail = await startMail({ ...around, ...o, projections });
+    await startOperator({ ...around, control: o.control }, mail);
+    return mail;
+  }
+
+  async #reputation(o: Parameters<typeof openReputation>[1]): Promise<Reputation> {
+    const { openReputation } = await import('./private-channel.ts');
+    return openReputation(this.#surroundings(), o);
+  }
+
+  async #publishing(control: ControlSocket, { published }: Reputation): Promise<void> {
+    const { reputationApi } = await import('./reputation/api.ts');
+    await control.app.register(reputationApi(published));
+  }
+
+  /** Last of all: a command finds everything running. */
+  async #controls(
+    control: ControlSocket,
+    peers: ReturnType<typeof openPeers>,
+    state: Membership,
+    issued: IssuedLabels | undefined,
+  ): Promise<void> {
+    const { peersApi } = await import('./cooperative/peers-api.ts');
+    await control.app.register(peersApi(peers));
+    const key = { dir: keysDir(this.#config), keys: state.keys, log: this.#log };
+    const useKey = (label: Keypair) => issued?.useKey(label);
+    control.app.post('/label-key/read', () => takeUpLabelKey({ ...key, useKey }));
+    await control.start();
+    this.#stops.listener('control', () => control.stop());
   }
 
   async #inbound(certificate: CertificateWatch): Promise<void> {

@@ -27,6 +27,8 @@ export type Answer<T> = {
   ttlSeconds?: number;
   /** The name that the records stand at, where an alias led there. */
   canonical?: string;
+  /** Unix ms, where the answer was remembered. */
+  askedAt?: number;
 } & (
   | { kind: 'found'; records: T[] }
   /** The name exists, without a record of this type (NODATA). */

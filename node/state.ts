@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { type Database, openDatabase } from '../appview/database.ts';
 import type { Config } from './config.ts';
 import { type CooperativeKeys, ensureKeys, readKeys } from './cooperative/keys.ts';
+import { newcomers } from './enrolment.ts';
 import { Members } from './members/members.ts';
 import { Seal } from './members/seal.ts';
 import { nodeMigrations } from './migrations.ts';
@@ -45,6 +46,7 @@ export async function openMembership(config: Config, now: () => number): Promise
     poolDomain: config.domain,
     mailHost: config.hostname,
     domainsPerMember: config.caps.domainsPerMember,
+    newcomers: newcomers(config, db, now),
     now,
   });
   return { db, keys, seal, members };

@@ -73,6 +73,12 @@ export class Identities {
     }
   }
 
+  /** What is here already, fresh or not; asks nobody. */
+  known(did: string): Identity | undefined {
+    const own = this.#options.own?.();
+    return own?.id === did ? ownIdentity(own) : this.#entries.get(did)?.identity;
+  }
+
   /** The next resolve asks the network. */
   forget(did: string): void {
     this.#entries.delete(did);

@@ -183,5 +183,11 @@ function refused(what: string): FetchRefused {
 
 function asFailure(error: Error): FetchRefused | FetchFailed {
   if (error instanceof FetchRefused || error instanceof FetchFailed) return error;
-  return new FetchFailed(error.message || error.name, { cause: error });
+  return new FetchFailed(wordsOf(error), { cause: error });
+}
+
+/** A host with several addresses fails with the error of each, and no words of its own. */
+function wordsOf(error: Error): string {
+  const each = error instanceof AggregateError ? error.errors.map(({ message }: Error) => message) : [];
+  return error.message || each.join('; ') || error.name;
 }

@@ -1,8 +1,8 @@
 /**
- * Where a labeler's stream comes from.
+ * Where an issuer's labels come from.
  *
- * Two kinds exist: a peer's `com.atproto.label.subscribeLabels` (websocket.ts), and our own labeler in
- * the same process, which the node provides. A consumer treats both alike and trusts neither.
+ * Two kinds exist: a peer's `com.atproto.label.*` (websocket.ts), and our own labeler in the same process, which
+ * the node provides. A consumer treats both alike and trusts neither.
  */
 import type { Frame } from './codec.ts';
 
@@ -23,4 +23,23 @@ export interface LabelSource {
     onFrame: (frame: Frame) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void>;
+
+  /**
+   * One page of what the issuer stands by now. A source whose stream cannot lose anything has none.
+   *
+   * @throws when there is no answer, or one that is no page
+   */
+  query?(question: LabelQuestion, signal: AbortSignal): Promise<LabelAnswer>;
 }
+
+export type LabelQuestion = {
+  /** URIs, or prefixes of them followed by `*`. */
+  uriPatterns: readonly string[];
+  /** DID of the issuer. */
+  src: string;
+  /** From the page before. */
+  cursor?: string;
+};
+
+/** `labels` are as they came, in JSON and unchecked: parseJsonLabel() says what each is. */
+export type LabelAnswer = { labels: readonly unknown[]; cursor?: string };

@@ -5,7 +5,9 @@
  * the AppView: a rebuild replays old labels, and what is older than the chain's newest label is then
  * known as history and changes nothing. ledger.db is in the backup and is never rebuilt.
  *
- * A chain is broken by a negation, or by an exp that passed before the next label was made.
+ * A chain is broken by a negation, by an exp that passed before the next label was made, or when the issuer
+ * serves the label no more. A negation under a key that may be taken back breaks it only when the label comes
+ * again: forgotten with its key, it has never been.
  */
 import { attestedDomain } from '../attestation-uri.ts';
 import { type Database, transaction } from '../database.ts';
@@ -48,11 +50,20 @@ export class Ledger {
     });
   }
 
+  /**
+   * Forgets the labels of an issuer that is followed no more, at most `limit` in one commit.
+   *
+   * @returns whether some are left
+   */
+  forget(src: string, limit: number): boolean {
+    return this.#sql.forgetIssuer.run(src, limit).changes === limit;
+  }
+
   #observe(stored: StoredLabel): void {
     const known = this.#row(stored.label);
-    if (known && stored.orderedAt < known.latest_at) return;
-    if (stored.label.neg) this.#sql.forget.run(...key(stored.label));
-    else this.#put(stored, known && !endedBefore(known, stored) ? known.at : stored.receivedAt);
+    if (stored.isProvisional || (known && stored.orderedAt < known.latest_at)) return;
+    if (stored.label.neg || stored.goneAt !== undefined) this.#sql.forget.run(...key(stored.label));
+    else this.#put(stored, known && !isBroken(known, stored) ? known.at : stored.receivedAt);
   }
 
   #row(label: SignedLabel): Row | undefined {
@@ -62,6 +73,11 @@ export class Ledger {
   #put({ label, orderedAt, expiresAt }: StoredLabel, at: number): void {
     this.#sql.put.run(...key(label), at, orderedAt, expiresAt ?? null);
   }
+}
+
+// A rebuild meets old negations again; the label behind them is then the chain's newest, and no newer.
+function isBroken(known: Row, stored: StoredLabel): boolean {
+  return endedBefore(known, stored) || (stored.wasNegated === true && stored.orderedAt > known.latest_at);
 }
 
 // By the time of making, not of receipt: our own absence while a label was renewed breaks no chain.
@@ -81,6 +97,9 @@ function prepare(db: Database.Database) {
     put: db.prepare(
       `INSERT OR REPLACE INTO first_sight (src, uri, val, at, latest_at, expires_at)
        VALUES (?, ?, ?, ?, ?, ?)`,
+    ),
+    forgetIssuer: db.prepare(
+      'DELETE FROM first_sight WHERE rowid IN (SELECT rowid FROM first_sight WHERE src = ? LIMIT ?)',
     ),
     forget: db.prepare('DELETE FROM first_sight WHERE src = ? AND uri = ? AND val = ?'),
   };

@@ -3,10 +3,12 @@
  *
  * Promise: an attestation, a frame of labels or a moment (an expiry, a birthday) touches exactly the
  * domains that it names, in one pass and one commit, before the event that brought it returns; those
- * who follow hear of a change right after the commit. What a pass could not write is tried again.
+ * who follow hear of a change right after the commit. What a pass could not write is tried again. A root that
+ * comes or goes touches the domains that it labelled, some hundred at a time.
  *
  * policy.ts decides; rows.ts remembers; this file knows when.
  */
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Listing } from '../../dnsbl/listing.ts';
 import { attestedDomain } from '../attestation-uri.ts';
@@ -29,6 +31,7 @@ export type ListingsOptions = {
   attestations: IndexedAttestations;
   labels: LabelStore;
   ledger: Ledger;
+  /** `roots` are those of the start. */
   policy: Policy;
   /** Base URL without a path; a listing's page is `<publicUrl>/listing/<domain>`. */
   publicUrl: string;
@@ -50,6 +53,8 @@ const overLimitAgainMs = 3_600_000;
 /** A clock that jumps, or a machine that slept, is noticed within this time. */
 const longestSleepMs = 60_000;
 const retryMs = 1_000;
+/** Labels whose domains one pass decides again when a root came or went; others get their turn in between. */
+const labelsPerSlice = 200;
 
 export class Listings {
   readonly #options: ListingsOptions;
@@ -59,31 +64,57 @@ export class Listings {
   readonly #boundaries = new Map<string, number>();
   /** Touched, and not yet decided and written. */
   readonly #touched = new Set<string>();
+  #policy: Policy;
+  #isRunning = false;
   #unfollow: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #wakesAt = Infinity;
 
   constructor(options: ListingsOptions) {
     this.#options = options;
+    this.#policy = options.policy;
     this.#rows = new ListingRows(options.db, options.now);
   }
 
   /** Decides every domain once, for the policy or the time may have changed since, and then follows. */
   start(): void {
     const { attestations, labels } = this.#options;
+    this.#isRunning = true;
     this.#unfollow = [
       attestations.onChange(({ rkey }) => this.recompute([rkey])),
       labels.onChange((applied) => this.recompute(this.#domainsOf(applied))),
     ];
-    this.recompute([...labels.domainsLabelled(this.#options.policy.roots), ...this.#listedDomains()]);
+    this.recompute([...labels.domainsLabelled(this.#policy.roots), ...this.#listedDomains()]);
   }
 
   stop(): void {
+    this.#isRunning = false;
     for (const unfollow of this.#unfollow) unfollow();
     this.#unfollow = [];
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#wakesAt = Infinity;
+  }
+
+  /**
+   * Other roots: their votes count, and those of who left do not, for every decision from now on. Resolves when
+   * exactly the domains that those labelled who came or left are decided again.
+   */
+  async setRoots(roots: readonly string[]): Promise<void> {
+    const before = new Set(this.#policy.roots);
+    const now = new Set(roots);
+    this.#policy = { ...this.#policy, roots: [...now] };
+    for (const src of before.symmetricDifference(now)) await this.#decideLabelledBy(src);
+  }
+
+  async #decideLabelledBy(src: string): Promise<void> {
+    let after: string | undefined = '';
+    while (this.#isRunning && after !== undefined) {
+      const { domains, last } = this.#options.labels.domainsOf(src, after, labelsPerSlice);
+      this.recompute(domains);
+      after = last;
+      if (after !== undefined) await breathe();
+    }
   }
 
   /** One pass over these domains and what earlier passes could not write. */
@@ -132,16 +163,16 @@ export class Listings {
   get(domain: string): Explanation | undefined {
     const listing = this.#rows.get(domain);
     if (!listing || listing.removed) return undefined;
-    const { policy, now } = this.#options;
-    const at = now();
-    const { verdict } = decide(domain, this.#candidates(domain, at) ?? [], policy, at);
+    const at = this.#options.now();
+    const { verdict } = decide(domain, this.#candidates(domain, at) ?? [], this.#policy, at);
     return verdict && { listing, attestation: verdict.attestation, votes: verdict.votes };
   }
 
   #pass(): Listing[] {
     if (this.#touched.size === 0) return [];
     try {
-      const { policy, ledger } = this.#options;
+      const { ledger } = this.#options;
+      const policy = this.#policy;
       const now = this.#options.now();
       const looked = [...this.#touched].map((domain) => ({
         domain,
@@ -195,12 +226,12 @@ export class Listings {
   }
 
   #selection(...kinds: ('voteValues' | 'carrierValues')[]): Selection {
-    const { policy } = this.#options;
+    const policy = this.#policy;
     return { srcs: policy.roots, vals: kinds.flatMap((kind) => policy[kind]) };
   }
 
   #domainsOf(applied: readonly StoredLabel[]): string[] {
-    const { roots } = this.#options.policy;
+    const { roots } = this.#policy;
     const rooted = applied.filter(({ label }) => roots.includes(label.src));
     return rooted.flatMap(({ label }) => attestedDomain(label.uri) ?? []);
   }

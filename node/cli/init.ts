@@ -1,67 +1,71 @@
 /**
- * `atmos init`: a first configuration and the keys that go with it.
+ * `atmos init`: a first configuration and the keys that go with it, also those of a labeler before this one.
  *
  * Nothing that is there is ever overwritten: neither a configuration nor a key.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { checkConfig } from '../config.ts';
-import { openKeys } from '../state.ts';
+import { type Config, checkConfig } from '../config.ts';
+import type { Role } from '../config-schema.ts';
+import { importLabelKey } from '../cooperative/label-key.ts';
+import { type Original, readOriginal } from '../cooperative/original.ts';
+import { keysDir, openKeys } from '../state.ts';
+import { configurationText } from './init-template.ts';
+import { readHex } from './label-key.ts';
 
-export type InitOptions = { file: string; name: string; domain: string; url: string; email?: string };
+export type InitOptions = {
+  file: string;
+  name: string;
+  /** Default: the host of `url`, where no mail is sent. */
+  domain?: string;
+  url: string;
+  email?: string;
+  /** Default: the did:web of `url`. */
+  did?: string;
+  /** Default: all. */
+  roles?: Role[];
+  /** The configuration of the labeler before this one: its key, where it listens, how often it checks. */
+  importFile?: string;
+};
 
-/** @throws ConfigError when an option makes an invalid file; Error when the file exists */
-export async function init({
-  file,
-  name,
-  domain,
-  url,
-  email,
-}: InitOptions): Promise<{ file: string; did: string; labelKey: string }> {
-  const path = resolve(file);
-  const text = template({ name, domain, url, email });
+export type Initialised = {
+  file: string;
+  did: string;
+  labelKey: string;
+  /** What of the imported configuration has no place here, and why. */
+  left: Original['left'];
+};
+
+/** @throws ConfigError when an option makes an invalid file; Error when the file exists, or another key does */
+export async function init(o: InitOptions): Promise<Initialised> {
+  const path = resolve(o.file);
+  const original = o.importFile === undefined ? undefined : importedFrom(resolve(o.importFile));
+  const text = configurationText({ ...o, domain: domainOf(o), ...original });
   const config = checkConfig(text, path);
   // Before the file: a folder whose keys were lost must not get a configuration that hides it.
-  const keys = await openKeys(config);
+  const labelKey = await makeKeys(config, original);
   try {
     writeFileSync(path, text, { flag: 'wx', mode: 0o640 });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     throw new Error(`${path} is already there and stays as it is. Edit it, or name another with --config.`);
   }
-  return { file: path, did: config.did, labelKey: keys.label.did() };
+  return { file: path, did: config.did, labelKey, left: original?.left ?? [] };
 }
 
-function template({ name, domain, url, email }: Omit<InitOptions, 'file'>): string {
-  const text = (value: string) => JSON.stringify(value);
-  return `// One cooperative. Every key that is left out has a default; a wrong one is refused with its line.
-{
-  "name": ${text(name)},
-  // The pool domain: the second DKIM d= on every message.
-  "domain": ${text(domain)},
-  // Where people reach the pages. The cooperative's DID is made from it: did:web:<host>.
-  "publicUrl": ${text(url)},
-  "stateDir": "./state",
-  "listen": {
-    // Behind a reverse proxy that speaks https.
-    "web": "127.0.0.1:8080",
-    "submission": "0.0.0.0:587",
-    "submissions": "0.0.0.0:465",
-    "inbound": "0.0.0.0:25",
-    "dns": "0.0.0.0:53"
-  },
-  // Without "tls" the mail ports use a self-signed certificate.
-  // "tls": { "certFile": "/etc/atmos/tls/fullchain.pem", "keyFile": "/etc/atmos/tls/privkey.pem" },
-  "network": { "resolvers": ["127.0.0.1:53"] },
-  "dns": {
-    "apex": ${text(`list.${domain}`)},
-    "nameservers": [${text(`ns1.${domain}`)}],
-    "hostmaster": ${text(`hostmaster@${domain}`)}
-  },
-  // Who is told when a member is held or mail cannot be taken. An address elsewhere: port 25 takes no mail yet.
-  ${email ? '' : '// '}"operator": { "email": ${text(email ?? 'you@elsewhere.example')} },
-  // Whom you guarantee: their votes count in your list.
-  "peers": []
+/** Mail is signed as the pool domain: that one is never guessed. */
+function domainOf({ domain, url, roles }: InitOptions): string {
+  if (domain !== undefined) return domain;
+  if (!roles || roles.includes('relay'))
+    throw new Error('--domain is missing: the pool domain signs all mail');
+  return URL.canParse(url) ? new URL(url).hostname : url;
 }
-`;
+
+function importedFrom(file: string): Original {
+  return readOriginal(readFileSync(file, 'utf8'), file);
+}
+
+async function makeKeys(config: Config, original: Original | undefined): Promise<string> {
+  if (original) await importLabelKey(keysDir(config), readHex(original.signingKeyFile));
+  return (await openKeys(config)).label.did();
 }

@@ -1,7 +1,9 @@
 /** The words and options of `atmos member …`; the work is member.ts's. */
 import type { Command } from 'commander';
 import type { DnsRecord } from '../members/members.ts';
+import type { EnrolRequest } from './member.ts';
 import { type Common, common, print } from './options.ts';
+import { addReputationCommands } from './reputation-commands.ts';
 import { addStandingCommands } from './standing-commands.ts';
 
 export function addMemberCommands(program: Command): void {
@@ -10,35 +12,29 @@ export function addMemberCommands(program: Command): void {
   addKeys(member);
   addAttestation(member);
   addStandingCommands(member);
+  addReputationCommands(member);
 }
 
 function addEnrolment(member: Command): void {
   common(member.command('enrol'))
     .description('enrol a member with its domains; prints its API key once, and the DNS records to publish')
-    .requiredOption('--did <did>', "the member's DID")
+    .option('--did <did>', "the member's DID")
     .option('--handle <handle>', 'a name to log in with, beside the DID')
-    .requiredOption('--domain <domain...>', 'a domain to send from; may be given again')
+    .option('--domain <domain...>', 'a domain to send from; may be given again')
+    .option('--import <file>', 'with the keys that it exported at its last home; asks for the passphrase')
     .option('--no-relay', 'for attestation alone: the member sends by other ways')
     .option('--category <category>', 'of the key: of mail that does not say, such as transactional for a PDS')
-    .action(
-      async (
-        options: Common & {
-          did: string;
-          handle?: string;
-          domain: string[];
-          relay: boolean;
-          category?: string;
-        },
-      ) => {
-        const { enrolMember } = await import('./member.ts');
-        const made = await enrolMember(options.config, { ...options, domains: options.domain });
-        if (options.json) return print(made);
-        console.log(`Enrolled ${made.did} with ${made.domains.join(', ')}.`);
-        console.log(`API key, shown this once: ${made.apiKey}`);
-        console.log('DNS records to publish:');
-        printRecords(made.dns);
-      },
-    );
+    .action(async (options: Common & Enrolling, command: Command) => {
+      const { enrolMember } = await import('./member.ts');
+      const made = await enrolMember(options.config, await requestOf(options, command));
+      if (options.json) return print(made);
+      console.log(`Enrolled ${made.did} with ${made.domains.join(', ')}.`);
+      if (made.held)
+        console.log('Held for review: look at `atmos member show`, then reinstate it or leave it so.');
+      console.log(`API key, shown this once: ${made.apiKey}`);
+      console.log('DNS records to publish:');
+      printRecords(made.dns);
+    });
 
   common(member.command('list'))
     .description('all members')
@@ -69,6 +65,18 @@ function addEnrolment(member: Command): void {
       if (options.json) print({ domain, due: 'now' });
     });
 
+  common(member.command('checks'))
+    .description('what the last check of a domain found, and why its labels stand or not')
+    .argument('<domain>')
+    .option('--evidence', 'also what was asked, of whom, when, and the answers')
+    .action(async (domain: string, options: Common & { evidence?: boolean }) => {
+      const { lastCheck } = await import('./member.ts');
+      const known = await lastCheck(options.config, domain);
+      if (options.json) return print(known);
+      const { reportOf } = await import('../labeler/report.ts');
+      for (const line of reportOf(known, options.evidence === true)) console.log(line);
+    });
+
   common(member.command('forward-to'))
     .description('where bounces of a domain are sent, once the owner of the address has confirmed it')
     .argument('<domain>')
@@ -79,6 +87,34 @@ function addEnrolment(member: Command): void {
       if (options.json) return print({ domain, forwardTo: address, confirmed });
       if (!confirmed) console.log(`A link was mailed to ${address}: it counts once its owner followed it.`);
     });
+}
+
+type Enrolling = {
+  did?: string;
+  handle?: string;
+  domain?: string[];
+  import?: string;
+  relay: boolean;
+  category?: string;
+};
+
+/** What the file of an import says, the options may leave out; of its domains they may choose. */
+async function requestOf(
+  { import: file, domain, did, ...rest }: Enrolling,
+  command: Command,
+): Promise<EnrolRequest> {
+  if (file === undefined) {
+    if (!did || !domain)
+      command.error("error: required option '--did <did>' or '--domain <domain...>' not specified");
+    return { ...rest, did, domains: domain };
+  }
+  const { importedMember, readPassphrase } = await import('./moving-home.ts');
+  const brought = await importedMember(file, await readPassphrase('The passphrase of the file'));
+  if (did !== undefined && did !== brought.did)
+    throw new Error(`${file} is of ${brought.did}, not of ${did}.`);
+  const keys = new Map(brought.domains.map(({ name, keys }) => [name, keys]));
+  const handle = brought.handle ? { handle: brought.handle } : {};
+  return { ...handle, ...rest, did: brought.did, domains: domain ?? [...keys.keys()], keys };
 }
 
 function addKeys(member: Command): void {

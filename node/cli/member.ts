@@ -3,11 +3,13 @@
  *
  * The node looks there for due work, so a new member is verified within seconds.
  */
+import type { Database } from '../../appview/database.ts';
 import { readConfig } from '../config.ts';
-import { Verifications } from '../labeler/verifications.ts';
+import { type Verification, Verifications } from '../labeler/verifications.ts';
 import type { ApiKeyRow } from '../members/api-keys.ts';
 import { type Category, categories, parseCategory } from '../members/category.ts';
 import { type AddressState, Contacts } from '../members/contacts.ts';
+import type { NewDkimKey } from '../members/dkim-keys.ts';
 import type { DnsRecord, EnrolmentRefusal, Member, Members } from '../members/members.ts';
 import { Suppressions } from '../members/suppressions.ts';
 import { callNode } from '../operator/control.ts';
@@ -21,6 +23,8 @@ export type Enrolment = {
   apiKey: string;
   /** What the member publishes. */
   dns: DnsRecord[];
+  /** A peer suspended it: it waits until a person has looked. */
+  held: boolean;
 };
 
 export type EnrolRequest = {
@@ -31,16 +35,20 @@ export type EnrolRequest = {
   relay: boolean;
   /** Of the first key, for mail that does not say; without it the domain's counts. A PDS wants `transactional`. */
   category?: string;
+  /** By domain, of a member that brings its own. */
+  keys?: ReadonlyMap<string, NewDkimKey[]>;
 };
 
 /** Enrols a member and makes its first API key. @throws ConfigError; Error saying why it was refused */
 export async function enrolMember(configFile: string, request: EnrolRequest): Promise<Enrolment> {
   const category = keyOptions(request.category);
-  return withMembers(configFile, async (members) => {
-    const enrolled = await members.enrol(request);
+  // Where no mail is sent from, everyone is enrolled for attestation alone.
+  const relay = request.relay && readConfig(configFile).roles.includes('relay');
+  return withMembers(configFile, async (members, db) => {
+    const enrolled = await members.enrol({ ...request, relay });
     if ('kind' in enrolled) throw new Error(refusalText(enrolled));
     const { key } = await members.issueApiKey(request.did, 'first key', category);
-    return { ...summary(members, enrolled), apiKey: key };
+    return { ...summary(members, enrolled), apiKey: key, held: isHeld(db, request.did) };
   });
 }
 
@@ -89,6 +97,19 @@ export async function checkNow(configFile: string, domain: string): Promise<void
   }
 }
 
+/** What the last check of a domain found. @throws ConfigError; RangeError when not enrolled */
+export async function lastCheck(configFile: string, domain: string): Promise<Verification> {
+  const { db, members } = await openMembership(readConfig(configFile), Date.now);
+  try {
+    const enrolled = members.domain(domain);
+    const known = enrolled && new Verifications(db).get({ did: enrolled.did, domain: enrolled.name });
+    if (!known) throw new RangeError(`${domain} is not enrolled`);
+    return known;
+  } finally {
+    db.close();
+  }
+}
+
 /**
  * Where DSNs of a domain go, once the owner of the address has confirmed it: the running node mails the link.
  *
@@ -129,16 +150,24 @@ export async function listSuppressions(configFile: string, did: string, cursor?:
   }
 }
 
-async function withMembers<T>(configFile: string, act: (members: Members) => Promise<T>): Promise<T> {
+async function withMembers<T>(
+  configFile: string,
+  act: (members: Members, db: Database.Database) => Promise<T>,
+): Promise<T> {
   const { db, members } = await openMembership(readConfig(configFile), Date.now);
   try {
-    return await act(members);
+    return await act(members, db);
   } finally {
     db.close();
   }
 }
 
-function summary(members: Members, member: Member): Omit<Enrolment, 'apiKey'> {
+function isHeld(db: Database.Database, did: string): boolean {
+  const row = db.prepare('SELECT state FROM member WHERE did = ?').get(did) as { state: string };
+  return row.state === 'held';
+}
+
+function summary(members: Members, member: Member): Omit<Enrolment, 'apiKey' | 'held'> {
   const domains = member.domains.map(({ name }) => name);
   const dns = domains.flatMap((domain) => members.dnsRecords(domain));
   return { did: member.did, handle: member.handle, domains, dns };
@@ -162,6 +191,8 @@ function refusalText(refusal: EnrolmentRefusal): string {
       return `${refusal.handle} is not a handle. It looks like reef.example.`;
     case 'pool-domain':
       return `${refusal.domain} is the pool domain, which signs for every member and is enrolled for none.`;
+    case 'domain-enrolled':
+      return `${refusal.domain} is enrolled for this member already, with keys of its own.`;
     case 'domain-taken':
       return `${refusal.domain} is enrolled for another member. Ask that member to give it up first.`;
     case 'too-many-domains':

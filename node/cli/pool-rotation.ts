@@ -1,22 +1,20 @@
 /** What `atmos keys …` does: acts on state/keys, which the running node looks at. */
 import { readConfig } from '../config.ts';
 import { poolDkimRecord } from '../cooperative/dns-records.ts';
-import { readKeys } from '../cooperative/keys.ts';
 import { dropPoolKey, neededUntil, newPoolKey, poolKeys, usePoolKey } from '../cooperative/pool-keys.ts';
 import { overlapMs } from '../members/dkim-rotation.ts';
 import { DnsResolver } from '../resolver.ts';
 import { keysDir } from '../state.ts';
 import { isPublished } from './published.ts';
 
-/** @throws ConfigError, CorruptState */
-export async function shownKeys(configFile: string) {
+/** None where no mail is sent from. @throws ConfigError, CorruptState */
+export async function shownPoolKeys(configFile: string) {
   const config = readConfig(configFile);
-  const { label } = await readKeys(keysDir(config));
-  const dkim = poolKeys(keysDir(config)).map((key) => ({
+  if (!config.roles.includes('relay')) return [];
+  return poolKeys(keysDir(config)).map((key) => ({
     ...poolDkimRecord(config.domain, key),
     signs: key.signs,
   }));
-  return { did: config.did, labelKey: label.did(), dkim };
 }
 
 /** @returns the record to publish. @throws ConfigError, CorruptState */

@@ -6,11 +6,14 @@
  */
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
+import { addDidCommands } from './did-commands.ts';
 import { addDkimCommands } from './dkim-commands.ts';
 import { addDnsCommands } from './dns-commands.ts';
 import { addKeysCommand } from './keys-commands.ts';
+import { addLexiconCommands } from './lexicon-commands.ts';
 import { addMemberCommands } from './member-commands.ts';
 import { addOperatorCommands } from './operator-commands.ts';
+import { addPeerCommands } from './peer-commands.ts';
 import { addQueueCommands } from './queue-commands.ts';
 import { addSetupCommands } from './setup-commands.ts';
 
@@ -23,14 +26,17 @@ export async function run(argv: string[]): Promise<number> {
     .showHelpAfterError('(see atmos --help)');
   addSetupCommands(program);
   addMemberCommands(program);
+  addPeerCommands(program);
   addQueueCommands(program);
   addOperatorCommands(program);
   addDkimCommands(program);
   addKeysCommand(program);
+  addDidCommands(program);
+  addLexiconCommands(program);
   addDnsCommands(program);
   try {
     await program.parseAsync(argv);
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     return report(error);
   }

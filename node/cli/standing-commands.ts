@@ -1,5 +1,6 @@
 /** `atmos member …` for what a member may do now, what its mail is, and for its suppression list. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { suspensionReasons } from '../../appview/labels/signal.ts';
 import type { StandingState } from '../enforcement/standing.ts';
 import { type Common, callRunning, common, milliseconds, print, whoActs } from './options.ts';
 
@@ -20,9 +21,14 @@ function addStanding(member: Command, word: string, state: StandingState, descri
     .requiredOption('--reason <text>', 'why; the member reads it');
   if (state !== 'active')
     command.option('--for <time>', 'ends by itself after 12h, 3d; else a person ends it');
-  command.action(async (did: string, options: Common & { reason: string; for?: string }) => {
+  if (state !== 'active')
+    command.addOption(
+      new Option('--code <code>', 'why, in a word that peers are told').choices(suspensionReasons),
+    );
+  command.action(async (did: string, options: Common & { reason: string; for?: string; code?: string }) => {
     const until = options.for === undefined ? undefined : Date.now() + milliseconds('--for', options.for);
-    const body = { did, state, reason: options.reason, actor: whoActs(), ...(until && { until }) };
+    const { reason, code } = options;
+    const body = { did, state, reason, actor: whoActs(), ...(until && { until }), ...(code && { code }) };
     const answer = await callRunning(options, 'POST', '/members/standing', body);
     options.json ? print(answer) : console.log(`${did} is ${state}.`);
   });

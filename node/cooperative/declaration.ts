@@ -5,7 +5,7 @@
  * with our `$type`, valid by the lexicon, issued by the expected DID, in force now, and signed by that
  * DID's label key. The `$type` keeps a signed label from ever passing as a declaration, and the reverse.
  *
- * Lexicon: email.atmos.defs#declaration. How it is fetched and what trust follows is not decided here.
+ * Lexicon: email.atmos.defs#declaration. How it is fetched is declared.ts's business; what trust follows, a person's.
  */
 import type { Keypair } from '@atproto/crypto';
 import { decode, encode } from '@atproto/lex-cbor';
@@ -15,6 +15,14 @@ import { email } from '../../lexicons/index.ts';
 export type Declaration = email.atmos.defs.Declaration;
 export type CooperativeRecord = email.atmos.cooperative.Main;
 export type PeerRecord = email.atmos.peer.Main;
+
+/** What a cooperative declares, wherever it was read. */
+export type Declared = {
+  source: 'repo' | 'node';
+  cooperative: CooperativeRecord;
+  /** Its stances. */
+  peers: PeerRecord[];
+};
 
 export const declarationType = 'email.atmos.defs#declaration';
 

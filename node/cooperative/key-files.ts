@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   existsSync,
   fsyncSync,
@@ -51,16 +52,23 @@ export function readPrivate(file: string): string {
   return readFileSync(file, 'utf8');
 }
 
-/** Replaces a file, or makes it: at every moment there is the old content or the new one. */
-export function replaceDurably(file: string, content: string): void {
+/** Replaces a file, or makes it: at every moment there is the old content or the new one. @param mode default 0600 */
+export function replaceDurably(file: string, content: string, mode = 0o600): void {
   const draft = `${file}.${randomBytes(6).toString('hex')}.new`;
   try {
     writeDurably(draft, content);
+    if (mode !== 0o600) chmodSync(draft, mode);
     renameSync(draft, file);
     syncFolder(file);
   } finally {
     rmSync(draft, { force: true });
   }
+}
+
+/** Gives a file the name of another, which it replaces: at every moment there is one of the two under it. */
+export function renameDurably(file: string, name: string): void {
+  renameSync(file, name);
+  syncFolder(name);
 }
 
 /** A name is on disk only when its folder is. */

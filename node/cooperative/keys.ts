@@ -9,13 +9,14 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Secp256k1Keypair } from '@atproto/crypto';
+import type { Secp256k1Keypair } from '@atproto/crypto';
 import { CorruptState } from '../../appview/database.ts';
 import { createIfMissing, readPrivate } from './key-files.ts';
+import { ensureLabelKey, readLabelKey } from './label-key.ts';
 import { ensurePoolKey, type PoolDkimKey, readPoolKey } from './pool-keys.ts';
 
 export type CooperativeKeys = {
-  /** `#atproto_label` in the DID document: signs labels and declarations. `label.did()` is its did:key. */
+  /** `#atproto_label` in the DID document: signs labels and declarations; it may change (label-key.ts). */
   label: Secp256k1Keypair;
   /** The one that signs all mail as the pool domain; it changes while the node runs (pool-keys.ts). */
   pool: PoolDkimKey;
@@ -26,7 +27,6 @@ export type CooperativeKeys = {
 };
 
 const files = {
-  label: 'label.key',
   seal: 'seal.key',
   verp: 'verp.key',
 } as const;
@@ -39,12 +39,8 @@ const files = {
  */
 export async function ensureKeys(dir: string): Promise<CooperativeKeys> {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  // Hex, because that is how the labeler before this one kept its signing key.
   const secret = () => `${randomBytes(32).toString('hex')}\n`;
-  await createIfMissing(join(dir, files.label), async () => {
-    const keypair = await Secp256k1Keypair.create({ exportable: true });
-    return `${Buffer.from(await keypair.export()).toString('hex')}\n`;
-  });
+  await ensureLabelKey(dir);
   await ensurePoolKey(dir);
   await createIfMissing(join(dir, files.seal), async () => secret());
   await createIfMissing(join(dir, files.verp), async () => secret());
@@ -53,9 +49,8 @@ export async function ensureKeys(dir: string): Promise<CooperativeKeys> {
 
 /** @throws CorruptState when a key is missing, is no such key, or is readable by group or others */
 export async function readKeys(dir: string): Promise<CooperativeKeys> {
-  const label = readHexKey(join(dir, files.label));
   return {
-    label: await parsed(join(dir, files.label), () => Secp256k1Keypair.import(label)),
+    label: await readLabelKey(dir),
     pool: readPoolKey(dir),
     seal: readHexKey(join(dir, files.seal)),
     verp: readHexKey(join(dir, files.verp)),
@@ -68,14 +63,4 @@ function readHexKey(file: string): Buffer {
     throw new CorruptState(`${file} does not hold 32 bytes in hex. Restore it from a backup.`);
   }
   return Buffer.from(text, 'hex');
-}
-
-async function parsed<T>(file: string, parse: () => Promise<T>): Promise<T> {
-  try {
-    return await parse();
-  } catch (error) {
-    if (error instanceof CorruptState) throw error;
-    // The cause is left out: parsers like to quote what they were given.
-    throw new CorruptState(`${file} is not a usable key. Restore it from a backup.`);
-  }
 }

@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { type Database, isCorruption } from '../../appview/database.ts';
 import type { Projection } from './event-store.ts';
 import type { Event } from './events.ts';
+import { type PeerSignalDetail, peerSignalActor, peerSignalText } from './peer-signal.ts';
 
 export type Notice = { subject: string; text: string };
 export type WaitingNotice = Notice & { id: number; at: number };
@@ -98,10 +99,14 @@ export class OperatorNotices implements Projection {
 }
 
 /** What a program did to a member. What a person did, somebody knows; the end of a measure is no news. */
-function noticeOf({ type, did, detail }: Event): Notice | undefined {
+function noticeOf(event: Event): Notice | undefined {
+  const { type, did, detail } = event;
+  if (type === 'peer_signal') return signalNotice(event);
   const { act, by, state } = detail;
   if (type !== 'staff_act' || act !== 'standing' || by !== 'automatic' || state === 'active')
     return undefined;
+  // The signal has a notice of its own.
+  if (detail.actor === peerSignalActor) return undefined;
   const [actor, reason, breaker] = [detail.actor, detail.reason, detail.breaker].map(wordsOf);
   const what = state === 'held' ? 'held for review, with all of its queue' : wordsOf(state);
   const who = `${actor || 'program'} did this by itself${breaker && ` (${breaker})`}`;
@@ -110,6 +115,16 @@ function noticeOf({ type, did, detail }: Event): Notice | undefined {
     subject: `${did} is ${what}`,
     text: `${did} is ${what}.\n\n${reason}\n\nThe ${who}. The member sees the same reason. ${next}\n`,
   };
+}
+
+/** What a peer says of one of our members, privately. */
+function signalNotice({ did, detail }: Event): Notice {
+  const { held, ...finding } = detail;
+  const said = peerSignalText(finding as PeerSignalDetail);
+  const next = held
+    ? `${did} enrolled here and is held for review; it reads no more than that. Look, then let it go on (atmos member reinstate ${did} --reason …) or leave it so.`
+    : `${did} goes on as before. Look at it (atmos member show ${did}) and decide.`;
+  return { subject: `${did}: a signal from ${wordsOf(detail.src)}`, text: `${said}\n\n${next}\n` };
 }
 
 function wordsOf(value: unknown): string {

@@ -100,3 +100,21 @@ export const noticeSchema = `
 
 /** Syncs of the disk are no commits any more (event-log.ts). */
 export const positionSchema = 'ALTER TABLE event_position DROP COLUMN syncs;';
+
+/** With migration 9. */
+export const sentRecipientSchema = `
+  -- Who got a member's mail, for clean-sender: a day's first recipients (node/enforcement/sent-recipients.ts).
+  CREATE TABLE sent_recipient (
+    did TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    day INTEGER NOT NULL,           -- Unix ms / 86,400,000
+    recipient BLOB NOT NULL,        -- a keyed hash of the address
+    at_domain TEXT NOT NULL,
+    sends INTEGER NOT NULL,
+    PRIMARY KEY (did, domain, day, recipient)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX sent_recipient_by_age ON sent_recipient (day);
+  CREATE TRIGGER member_gone_recipients AFTER DELETE ON member BEGIN
+    DELETE FROM sent_recipient WHERE did = OLD.did;
+  END;
+`;

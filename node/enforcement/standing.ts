@@ -2,7 +2,7 @@
  * A member's standing: what the cooperative lets it do now, and why.
  *
  * Owned here; the relay asks `standingOf` and never looks at its sources: the member's state and tier in
- * node.db, and the age of the domain, which warms up first. measures.ts changes it. Labels do not follow it yet.
+ * node.db, and the age of the domain, which warms up first. measures.ts changes it; labels follow it (../labeler).
  * Counting against the caps is the spool's business, in the commit of each message.
  */
 import { CorruptState, type Database } from '../../appview/database.ts';
@@ -58,9 +58,11 @@ const columns = 'm.state, m.state_reason AS reason, m.state_until AS until, m.st
  *   is not this member's, CorruptState when the member's state or tier is none that this node knows
  */
 export function standings({ db, policy, throttleFactor = 0.25, now }: StandingsOptions): StandingOf {
-  const byMember = db.prepare(`SELECT ${columns}, NULL AS enrolledAt FROM member m WHERE m.did = ?`);
+  const byMember = db.prepare(
+    `SELECT ${columns}, NULL AS enrolledAt, 0 AS warmedDays FROM member m WHERE m.did = ?`,
+  );
   const byDomain = db.prepare(
-    `SELECT ${columns}, d.enrolled_at AS enrolledAt
+    `SELECT ${columns}, d.enrolled_at AS enrolledAt, d.warmed_days AS warmedDays
      FROM member m JOIN domain d ON d.did = m.did WHERE m.did = ? AND d.name = ?`,
   );
   return (did, domain) => {
@@ -92,6 +94,8 @@ type StandingRow = {
   tier: string;
   /** Of the domain, Unix ms; null where none was asked for. */
   enrolledAt: number | null;
+  /** Of warming that it was spared, for what a trusted peer said of it. */
+  warmedDays: number;
 };
 
 type Figures = { policy: CapsPolicy; throttleFactor: number };
@@ -125,7 +129,10 @@ function capsOf(
   policy: CapsPolicy,
   now: number,
 ): Pick<Standing, 'tier' | 'caps'> {
-  const day = row.enrolledAt === null ? policy.warmingDays : Math.floor((now - row.enrolledAt) / dayMs);
+  const day =
+    row.enrolledAt === null
+      ? policy.warmingDays
+      : Math.floor((now - row.enrolledAt) / dayMs) + row.warmedDays;
   const step = policy.warming.find(({ untilDay }) => day < untilDay) ?? policy.warming.at(-1);
   if (day < policy.warmingDays && step) {
     const { untilDay: _, ...caps } = step;

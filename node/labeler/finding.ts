@@ -4,15 +4,33 @@ import type { Answer } from '../resolver.ts';
 /** `undecided`: nobody could say. Never a failure, and never a pass. */
 export type Verdict = 'passed' | 'failed' | 'undecided';
 
-/** `reason`: one sentence, what was observed and what is expected, for the member to read. */
-export type Finding = { verdict: Verdict; reason: string };
+export type Finding = {
+  verdict: Verdict;
+  /** One sentence, what was observed and what is expected, for the member to read. */
+  reason: string;
+  /** What is allowed and yet worth changing, one sentence each. */
+  notes?: string[];
+  /** What the records say, by the name of the record; empty: it is not there. What was not answered is left out. */
+  seen?: Record<string, string>;
+};
+
+export const passed = (reason: string, notes: string[] = []): Finding => ({
+  verdict: 'passed',
+  reason,
+  ...(notes.length > 0 && { notes }),
+});
+export const failed = (reason: string): Finding => ({ verdict: 'failed', reason });
+export const undecided = (reason: string): Finding => ({ verdict: 'undecided', reason });
 
 /** NXDOMAIN and NODATA are answers: there are no records. A server that fails is none. */
 export function judged<T>(answer: Answer<T>, judge: (records: T[]) => Finding): Finding {
-  if (answer.kind === 'failed') {
-    return { verdict: 'undecided', reason: `DNS did not answer: ${answer.reason}` };
-  }
-  return judge(answer.kind === 'found' ? answer.records : []);
+  if (answer.kind === 'failed') return undecided(`DNS did not answer: ${answer.reason}`);
+  return judge(recordsOf(answer));
+}
+
+/** Empty where there are none; also where nobody could say, so look at `kind` before. */
+export function recordsOf<T>(answer: Answer<T>): T[] {
+  return answer.kind === 'found' ? answer.records : [];
 }
 
 /** The verdict over findings that must all hold. */

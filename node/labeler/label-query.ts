@@ -2,12 +2,14 @@
  * `com.atproto.label.queryLabels`: the labels in force under some URIs, in pages.
  *
  * Only current labels are returned, negated and expired ones are not; the stream has the history.
- * Pages follow the order (uri, seq), and the cursor carries both: each page is one walk along an index,
- * however far in, and a label issued meanwhile neither repeats nor hides another.
+ * Pages follow the order (uri, seq), and the cursor carries both: each page is one walk along the key of
+ * `current_label`, however far in, and a label issued meanwhile neither repeats nor hides another. Labels
+ * come as the JSON that was made when they were issued.
  */
 import type { Database } from '../../appview/database.ts';
 import type { SignedLabel } from '../../appview/labels/codec.ts';
-import { inForceClause, isoTime, type LogRow, lastCharacter, storedLabel } from './issued-labels.ts';
+import { labelJson } from './label-json.ts';
+import { lastCharacter } from './label-tables.ts';
 
 export type LabelQuery = {
   /** A URI or DID, or a prefix of one followed by `*`. */
@@ -18,45 +20,84 @@ export type LabelQuery = {
 };
 
 export type LabelPage =
-  | { kind: 'page'; labels: SignedLabel[]; cursor?: string }
+  /** `labels`: each as JSON, with a comma between two. */
+  | { kind: 'page'; labels: string; cursor?: string }
   /** The question itself is wrong; `why` is for the caller. */
   | { kind: 'bad-query'; why: string };
 
+/** Satisfied by IssuedLabels. */
+export interface Resigning {
+  readonly keyId: number;
+  /** Signs what an older key signed among them with today's. @returns all of them where it could not be stored */
+  resign(seqs: readonly number[]): Promise<SignedLabel[] | undefined>;
+}
+
 type Range = { from: string; to: string };
 type Position = { uri: string; seq: number };
-type Row = LogRow & { uri: string };
+/** What one walk found, joined by SQLite: half the work of as many rows. All null where it found nothing. */
+type Found = { labels: string; seqs: string; last: string; found: number; foreign: number };
 
 const maxPatterns = 100;
 const maxPatternLength = 2_900;
 
-/**
- * @param db node.db
- * @param now Unix ms
- */
-export function queryLabels(db: Database.Database, query: LabelQuery, now: number): LabelPage {
-  const ranges = rangesOf(query.uriPatterns);
-  if (typeof ranges === 'string') return { kind: 'bad-query', why: ranges };
-  const start = query.cursor === undefined ? { uri: '', seq: 0 } : readCursor(query.cursor);
-  if (!start) return { kind: 'bad-query', why: 'the cursor is not one of ours' };
-  const rows = read(db, ranges, start, query.limit, now);
-  const labels = rows.map(storedLabel);
-  const last = rows.length === query.limit ? rows.at(-1) : undefined;
-  return last ? { kind: 'page', labels, cursor: writeCursor(last) } : { kind: 'page', labels };
+export class LabelQueries {
+  readonly #issued: Resigning;
+  readonly #walk: Database.Statement<unknown[]>;
+
+  /** @param db node.db */
+  constructor(db: Database.Database, issued: Resigning) {
+    this.#issued = issued;
+    // One lower bound alone: with two, SQLite may begin at the range instead of the cursor. Rows come to
+    // group_concat in the order of the inner query.
+    this.#walk = db.prepare(
+      `SELECT group_concat(json, ',') AS labels, group_concat(seq, ',') AS seqs, max(uri) AS last,
+         count(*) AS found, coalesce(sum(key IS NOT ?), 0) AS "foreign"
+       FROM (SELECT uri, seq, key, json FROM current_label
+         WHERE (uri, seq) > (?, ?) AND uri <= ? AND (exp IS NULL OR exp > ?) ORDER BY uri, seq LIMIT ?)`,
+    );
+  }
+
+  /** @param now Unix ms */
+  async page({ uriPatterns, limit, cursor }: LabelQuery, now: number): Promise<LabelPage> {
+    const ranges = rangesOf(uriPatterns);
+    if (typeof ranges === 'string') return { kind: 'bad-query', why: ranges };
+    const start = cursor === undefined ? { uri: '', seq: 0 } : readCursor(cursor);
+    if (!start) return { kind: 'bad-query', why: 'the cursor is not one of ours' };
+    const parts = this.#read(ranges, start, limit, now);
+    // Each at most once: what was signed anew is found as it is now.
+    if (parts.some(({ foreign }) => foreign > 0)) {
+      const anew = await this.#issued.resign(parts.flatMap(({ seqs }) => seqs.split(',').map(Number)));
+      if (anew) return pageOf(parts, anew.map(labelJson).join(','), limit);
+      return this.page({ uriPatterns, limit, ...(cursor !== undefined && { cursor }) }, now);
+    }
+    return pageOf(parts, parts.map((part) => part.labels).join(','), limit);
+  }
+
+  #read(ranges: Range[], start: Position, limit: number, now: number): Found[] {
+    const parts: Found[] = [];
+    let left = limit;
+    for (const { from, to } of ranges) {
+      if (left === 0) break;
+      const isBegun = compareBytes(start.uri, from) >= 0;
+      if (isBegun && compareBytes(start.uri, to) > 0) continue;
+      const { uri, seq } = isBegun ? start : { uri: from, seq: 0 };
+      const part = this.#walk.get([this.#issued.keyId, uri, seq, to, now, left]) as Found;
+      if (part.found === 0) continue;
+      parts.push(part);
+      left -= part.found;
+    }
+    return parts;
+  }
 }
 
-function read(db: Database.Database, ranges: Range[], start: Position, limit: number, now: number): Row[] {
-  const statement = db.prepare(
-    `SELECT uri, seq, body FROM issued_label AS l
-     WHERE uri >= ? AND uri <= ? AND (uri, seq) > (?, ?) AND ${inForceClause}
-     ORDER BY uri, seq LIMIT ?`,
-  );
-  const rows: Row[] = [];
-  for (const { from, to } of ranges) {
-    if (rows.length >= limit) break;
-    if (to < start.uri) continue;
-    rows.push(...(statement.all(from, to, start.uri, start.seq, isoTime(now), limit - rows.length) as Row[]));
-  }
-  return rows;
+function pageOf(parts: readonly Found[], labels: string, limit: number): LabelPage {
+  const found = parts.reduce((sum, part) => sum + part.found, 0);
+  const last = parts.at(-1);
+  return { kind: 'page', labels, ...(last && found === limit && { cursor: writeCursor(lastOf(last)) }) };
+}
+
+function lastOf({ last, seqs }: Found): Position {
+  return { uri: last, seq: Number(seqs.slice(seqs.lastIndexOf(',') + 1)) };
 }
 
 /** Disjoint and sorted, so that one walk visits each label once. @returns a sentence when a pattern is wrong */
@@ -71,7 +112,7 @@ function rangesOf(patterns: readonly string[]): Range[] | string {
     const from = star === -1 ? pattern : pattern.slice(0, -1);
     ranges.push({ from, to: star === -1 ? pattern : from + lastCharacter });
   }
-  return merge(ranges.sort((a, b) => compareBytes(a.from, b.from)));
+  return ranges.length === 1 ? ranges : merge(ranges.sort((a, b) => compareBytes(a.from, b.from)));
 }
 
 function merge(sorted: Range[]): Range[] {

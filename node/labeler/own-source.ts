@@ -12,8 +12,13 @@ export function ownLabelSource(issued: IssuedLabels): LabelSource {
         await onFrame({ kind: 'error', error: 'FutureCursor' });
         return;
       }
-      for await (const { seq, label } of issued.follow(cursor ?? issued.newest, signal)) {
-        await onFrame({ kind: 'labels', seq, labels: [label] });
+      const from = cursor ?? issued.newest;
+      if (issued.isOutdated(from)) await onFrame({ kind: 'info', name: 'OutdatedCursor' });
+      for await (const frames of issued.follow(from, signal)) {
+        for (const { seq, labels } of frames) {
+          if (signal.aborted) return;
+          await onFrame({ kind: 'labels', seq, labels });
+        }
       }
     },
   };

@@ -3,7 +3,9 @@
  * labeler.ts says.
  *
  * Promise: work is found by asking the database every second, so an enrolment by another process is seen
- * like one by this; a bounded number of domains is checked at once; stop() does not wait for DNS.
+ * like one by this. However much is due, as after a long stop, a bounded number of domains is checked at once
+ * and in a second, what someone waits for first, then what is overdue longest. Memory holds only what is being
+ * checked. stop() does not wait for DNS.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -12,16 +14,19 @@ import type { AttestationIndex, Labeler } from './labeler.ts';
 import type { DomainOf, Verifications } from './verifications.ts';
 
 export type ScheduleOptions = {
-  labeler: Labeler;
+  labeler: Pick<Labeler, 'verify' | 'reconcile'>;
   verifications: Verifications;
   attestations: AttestationIndex;
   now: () => number;
   log: Logger;
   /** Between two questions to the database. Default 1,000. */
   pollMs?: number;
+  /** Domains that are begun in a second, in the long run. Default 10. */
+  maxPerSecond?: number;
 };
 
 const maxAtOnce = 8;
+const defaultMaxPerSecond = 10;
 /** Longer than the slowest check. */
 const leaseMs = 120_000;
 const startPage = 500;
@@ -30,11 +35,13 @@ export class LabelerSchedule {
   readonly #o: ScheduleOptions;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  readonly #pace: Pace;
   #timer: NodeJS.Timeout | undefined;
   #unsubscribe: () => void = () => undefined;
 
   constructor(options: ScheduleOptions) {
     this.#o = options;
+    this.#pace = new Pace(options.maxPerSecond ?? defaultMaxPerSecond, options.now);
   }
 
   start(): void {
@@ -59,11 +66,12 @@ export class LabelerSchedule {
   #takeDue(): void {
     const { labeler, verifications, now } = this.#o;
     const { signal } = this.#stopping;
-    const free = maxAtOnce - this.#running.size;
+    const free = Math.min(maxAtOnce - this.#running.size, this.#pace.free);
     if (signal.aborted || free <= 0) return;
     try {
-      for (const claim of verifications.claim(now(), leaseMs, free))
-        this.#track(labeler.verify(claim, signal));
+      const claims = verifications.claim(now(), leaseMs, free);
+      this.#pace.take(claims.length);
+      for (const claim of claims) this.#track(labeler.verify(claim, signal));
     } catch (error) {
       this.#report(error);
     }
@@ -117,5 +125,33 @@ export class LabelerSchedule {
   #report(error: unknown): void {
     if (isCorruption(error)) throw error;
     this.#o.log.error({ err: error }, 'a verification failed');
+  }
+}
+
+/** So many in a second; what was not used is saved up for two seconds, for those who come together. */
+class Pace {
+  readonly #perMs: number;
+  readonly #most: number;
+  readonly #now: () => number;
+  #left: number;
+  #at: number;
+
+  constructor(perSecond: number, now: () => number) {
+    this.#perMs = perSecond / 1_000;
+    this.#most = perSecond * 2;
+    this.#now = now;
+    this.#left = this.#most;
+    this.#at = now();
+  }
+
+  get free(): number {
+    const now = this.#now();
+    this.#left = Math.min(this.#most, this.#left + Math.max(now - this.#at, 0) * this.#perMs);
+    this.#at = now;
+    return Math.floor(this.#left);
+  }
+
+  take(count: number): void {
+    this.#left -= count;
   }
 }

@@ -11,6 +11,7 @@
  */
 import type { Database } from '../../appview/database.ts';
 import type { CheckResult } from './checks.ts';
+import type { Seen } from './dns-changes.ts';
 import type { Verdict } from './finding.ts';
 
 export type DomainOf = { did: string; domain: string };
@@ -24,13 +25,32 @@ export type Verification = DomainOf & {
   evidence: CheckResult[];
   /** Unix ms; null before the first run. */
   checkedAt: number | null;
+  /** Unix ms of the run that gave the verdict; null before. */
+  decidedAt: number | null;
+  /** Unix ms: since then nobody could say, and the verdict is kept from before; null when the last run decided. */
+  undecidedSince: number | null;
+  /** What that silence means, one sentence to read; null when there is none. */
+  note: string | null;
+  /** Runs in a row that did not pass. */
+  tries: number;
+  /** What the next run is compared with. */
+  seen: Seen;
   /** Unix ms; 0 = at once. */
   nextAt: number;
 };
 
+/** What a run leaves in the row. */
+export type Found = Omit<Verification, 'nextAt' | keyof DomainOf>;
+
+/** Of a domain with nothing to check. */
+export function nothingFound(checkedAt: number): Found {
+  const untold = { decidedAt: null, undecidedSince: null, note: null, tries: 0, seen: {} };
+  return { verdict: 'undecided', cid: null, evidence: [], checkedAt, ...untold };
+}
+
 export type Claim = DomainOf & { until: number };
 
-type Row = Omit<Verification, 'evidence'> & { evidence: string };
+type Row = Omit<Found, 'evidence' | 'seen'> & { evidence: string; seen: string; nextAt: number };
 
 export class Verifications {
   readonly #db: Database.Database;
@@ -44,13 +64,16 @@ export class Verifications {
   get({ did, domain }: DomainOf): Verification | undefined {
     const row = this.#db
       .prepare(
-        `SELECT verdict, cid, evidence, checked_at AS checkedAt, next_at AS nextAt
+        `SELECT verdict, cid, evidence, checked_at AS checkedAt, decided_at AS decidedAt,
+           undecided_since AS undecidedSince, note, tries, seen, next_at AS nextAt
          FROM verification WHERE did = ? AND domain = ?`,
       )
       .get(did, domain) as Row | undefined;
     if (!row) return undefined;
-    const { verdict, cid, checkedAt, nextAt } = row;
-    return { did, domain, verdict, cid, evidence: JSON.parse(row.evidence), checkedAt, nextAt };
+    const { verdict, cid, checkedAt, decidedAt, undecidedSince, note, tries, nextAt } = row;
+    const [evidence, seen] = [JSON.parse(row.evidence) as CheckResult[], JSON.parse(row.seen) as Seen];
+    const silence = { undecidedSince, note, tries };
+    return { did, domain, verdict, cid, evidence, checkedAt, decidedAt, ...silence, seen, nextAt };
   }
 
   /** Takes what is due, longest waiting first. @param now Unix ms */
@@ -68,19 +91,27 @@ export class Verifications {
     });
   }
 
+  /** At once, and patience starts anew: whoever asks for it has changed something. */
   makeDue({ did, domain }: DomainOf): void {
-    this.#db.prepare('UPDATE verification SET next_at = 0 WHERE did = ? AND domain = ?').run(did, domain);
+    this.#db
+      .prepare('UPDATE verification SET next_at = 0, tries = 0 WHERE did = ? AND domain = ?')
+      .run(did, domain);
   }
 
   /** @returns false when the claim is void */
-  record({ did, domain, until }: Claim, found: Omit<Verification, 'nextAt' | keyof DomainOf>): boolean {
-    const { verdict, cid, evidence, checkedAt } = found;
+  record({ did, domain, until }: Claim, found: Found): boolean {
+    const { verdict, cid, checkedAt, decidedAt, undecidedSince, note, tries } = found;
     const { changes } = this.#db
       .prepare(
-        `UPDATE verification SET verdict = ?, cid = ?, evidence = ?, checked_at = ?
+        `UPDATE verification SET verdict = ?, cid = ?, evidence = ?, checked_at = ?, decided_at = ?,
+           undecided_since = ?, note = ?, tries = ?, seen = ?
          WHERE did = ? AND domain = ? AND next_at = ?`,
       )
-      .run(verdict, cid, JSON.stringify(evidence), checkedAt, did, domain, until);
+      .run(
+        ...[verdict, cid, JSON.stringify(found.evidence), checkedAt, decidedAt],
+        ...[undecidedSince, note, tries, JSON.stringify(found.seen)],
+        ...[did, domain, until],
+      );
     return changes > 0;
   }
 

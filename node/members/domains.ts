@@ -36,7 +36,7 @@ export class Domains {
   constructor(db: Database.Database) {
     this.#byName = db.prepare(`${selectDomain} WHERE name = ?`);
     this.#ofMember = db.prepare(`${selectDomain} WHERE did = ? ORDER BY enrolled_at, name`);
-    this.#insert = db.prepare('INSERT INTO domain (name, did, enrolled_at) VALUES (?, ?, ?)');
+    this.#insert = db.prepare('INSERT INTO domain (name, did, enrolled_at, warmed_days) VALUES (?, ?, ?, ?)');
     this.#setCategory = db.prepare('UPDATE domain SET default_category = ? WHERE name = ?');
   }
 
@@ -56,8 +56,8 @@ export class Domains {
     return this.#ofMember.all(did) as MemberDomain[];
   }
 
-  /** @param name in its normal form; at in Unix ms */
-  add(name: string, did: string, at: number): void {
-    this.#insert.run(name, did, at);
+  /** @param name in its normal form; at in Unix ms; warmedDays of warming that it is spared */
+  add(name: string, did: string, at: number, warmedDays = 0): void {
+    this.#insert.run(name, did, at, warmedDays);
   }
 }

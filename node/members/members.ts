@@ -30,12 +30,24 @@ export type Member = {
 
 export type DnsRecord = { type: 'MX' | 'TXT'; name: string; value: string };
 
+/** What an enrolment looks at beside its own request; a sandbox and tests may do without. */
+export type Newcomers<Reason = unknown> = {
+  /** Why this enrolment waits until a person has looked; empty: it does not. @param domains those that are new */
+  reasons(did: string, domains: readonly string[]): Reason[];
+  /** Enrols and holds, in one commit. @param enrol inserts the rows; what it throws undoes everything */
+  hold(did: string, reasons: Reason[], enrol: () => void): void;
+  /** Days of warming that this domain is spared. */
+  warmedDays(did: string, domain: string): number;
+};
+
 /** Why an enrolment was not made; nothing was stored. */
 export type EnrolmentRefusal =
   | { kind: 'invalid-did'; did: string }
   | { kind: 'invalid-domain'; domain: string }
   | { kind: 'invalid-handle'; handle: string }
   | { kind: 'domain-taken'; domain: string }
+  /** Of this member already, with other keys than those that it brings. */
+  | { kind: 'domain-enrolled'; domain: string }
   /** The pool domain signs for everyone and is nobody's. */
   | { kind: 'pool-domain'; domain: string }
   | { kind: 'too-many-domains'; limit: number };
@@ -49,6 +61,7 @@ export type MembersOptions = {
   /** Target of the MX record that brings replies. */
   mailHost: string;
   now: () => number;
+  newcomers?: Newcomers;
   /** Selectors are `<base>r` and `<base>e`. Default `atmos`. */
   selectorBase?: string;
   /** Default 2. */
@@ -64,7 +77,8 @@ type Statement = Database.Statement<unknown[]>;
 
 export class Members {
   readonly #db: Database.Database;
-  readonly #options: Required<Omit<MembersOptions, 'db' | 'seal'>>;
+  readonly #options: Required<Omit<MembersOptions, 'db' | 'seal' | 'newcomers'>>;
+  readonly #newcomers: Newcomers | undefined;
   readonly #apiKeys: ApiKeys;
   readonly #domains: Domains;
   readonly #dkim: DomainKeys;
@@ -72,8 +86,9 @@ export class Members {
   readonly #all: Statement;
   readonly #upsert: Statement;
 
-  constructor({ db, seal, ...options }: MembersOptions) {
+  constructor({ db, seal, newcomers, ...options }: MembersOptions) {
     this.#db = db;
+    this.#newcomers = newcomers;
     this.#options = { selectorBase: 'atmos', domainsPerMember: 2, bcryptCost: 10, ...options };
     this.#apiKeys = new ApiKeys({ db, now: this.#options.now, bcryptCost: this.#options.bcryptCost });
     this.#domains = new Domains(db);
@@ -90,6 +105,7 @@ export class Members {
   /**
    * Enrols a member, or brings a known one up to date; domains it already has stay as they are.
    *
+   * @param request.keys by domain in its normal form, of a member that brings its own (portable.ts)
    * @returns the member, or why nothing was changed
    */
   async enrol(request: {
@@ -97,6 +113,7 @@ export class Members {
     handle?: string;
     domains: string[];
     relay: boolean;
+    keys?: ReadonlyMap<string, NewDkimKey[]>;
   }): Promise<Member | EnrolmentRefusal> {
     const { did, relay } = request;
     if (!didSyntax.test(did)) return { kind: 'invalid-did', did };
@@ -104,7 +121,10 @@ export class Members {
     // https://atproto.com/specs/handle: a domain name.
     if (handle !== null && normalizeDomain(handle) !== handle) return { kind: 'invalid-handle', handle };
     const upsert = (): unknown => this.#upsert.run(did, handle, relay ? 1 : 0, this.#options.now());
-    return (await this.#addDomains(did, request.domains, upsert)) ?? this.get(did)!;
+    return (
+      (await this.#addDomains({ did, domains: request.domains, keys: request.keys }, upsert)) ??
+      this.get(did)!
+    );
   }
 
   get(did: string): Member | undefined {
@@ -202,39 +222,72 @@ export class Members {
     if (!row) throw new RangeError(`${domain} is not enrolled`);
     const { name, did } = row;
     const { poolDomain, mailHost } = this.#options;
+    const claim: DnsRecord = { type: 'TXT', name: `_atproto.${name}`, value: `did=${did}` };
+    // Who sends by other ways has the records of those.
+    if (!this.get(did)!.relay) return [claim];
     return [
       { type: 'MX', name, value: `10 ${mailHost}` },
       { type: 'TXT', name, value: `v=spf1 include:${poolDomain} ~all` },
       { type: 'TXT', name: `_dmarc.${name}`, value: 'v=DMARC1; p=quarantine' },
       ...this.#dkim.records(name).map((record): DnsRecord => ({ type: 'TXT', ...record })),
-      { type: 'TXT', name: `_atproto.${name}`, value: `did=${did}` },
+      claim,
     ];
   }
 
   /** Keys are made before the transaction: RSA takes tenths of a second. */
   async #addDomains(
-    did: string,
-    domains: string[],
+    {
+      did,
+      domains,
+      keys: brought,
+    }: { did: string; domains: string[]; keys: ReadonlyMap<string, NewDkimKey[]> | undefined },
     first: () => unknown,
   ): Promise<EnrolmentRefusal | undefined> {
     const wanted = new Set<string>();
     for (const domain of domains) {
       const name = normalizeDomain(domain);
       if (name === undefined) return { kind: 'invalid-domain', domain };
-      if (this.ownerOf(name) !== did) wanted.add(name);
+      const isOwn = this.ownerOf(name) === did;
+      if (isOwn && brought?.has(name)) return { kind: 'domain-enrolled', domain: name };
+      if (!isOwn) wanted.add(name);
     }
     const early = this.#refusal(did, wanted);
     if (early) return early;
-    const keys = new Map<string, NewDkimKey[]>();
-    for (const name of wanted) keys.set(name, await makeDkimKeys(this.#options.selectorBase));
-    return transaction(this.#db, () => {
+    const made: NewDomain[] = [];
+    for (const name of wanted) {
+      const keys = brought?.get(name) ?? (await makeDkimKeys(this.#options.selectorBase));
+      made.push({ name, keys, warmedDays: this.#newcomers?.warmedDays(did, name) ?? 0 });
+    }
+    return this.#reviewed(did, [...wanted], () => {
       // Asked again: another enrolment may have come between.
       const refusal = this.#refusal(did, wanted);
       if (refusal) return refusal;
       first();
-      for (const [name, made] of keys) this.#insertDomain(did, name, made);
+      for (const domain of made) this.#insertDomain(did, domain);
       return undefined;
     });
+  }
+
+  /** One commit, with the hold where there is reason for one. */
+  #reviewed(
+    did: string,
+    domains: readonly string[],
+    enrol: () => EnrolmentRefusal | undefined,
+  ): EnrolmentRefusal | undefined {
+    const isNew = domains.length > 0 || !this.get(did);
+    const reasons = isNew ? (this.#newcomers?.reasons(did, domains) ?? []) : [];
+    if (reasons.length === 0) return transaction(this.#db, enrol);
+    let refusal: EnrolmentRefusal | undefined;
+    const orNothing = () => {
+      refusal = enrol();
+      if (refusal) throw notEnrolled;
+    };
+    try {
+      this.#newcomers!.hold(did, reasons, orNothing);
+    } catch (error) {
+      if (error !== notEnrolled) throw error;
+    }
+    return refusal;
   }
 
   #refusal(did: string, names: ReadonlySet<string>): EnrolmentRefusal | undefined {
@@ -247,9 +300,9 @@ export class Members {
     return undefined;
   }
 
-  #insertDomain(did: string, name: string, keys: NewDkimKey[]): void {
+  #insertDomain(did: string, { name, keys, warmedDays }: NewDomain): void {
     const at = this.#options.now();
-    this.#domains.add(name, did, at);
+    this.#domains.add(name, did, at, warmedDays);
     for (const key of keys) this.#dkim.add(name, key, at);
   }
 
@@ -257,6 +310,10 @@ export class Members {
     return { ...row, relay: row.relay === 1, domains: this.domainsOf(row.did) };
   }
 }
+
+const notEnrolled = new Error('not enrolled');
+
+type NewDomain = { name: string; keys: NewDkimKey[]; warmedDays: number };
 
 type MemberRow = { did: string; handle: string | null; relay: number; enrolledAt: number };
 

@@ -74,7 +74,7 @@ export class ControlError extends Error {
 /**
  * One request to the running node.
  *
- * @throws ControlError; Error when no node runs with this state folder, or this user may not speak to it
+ * @throws ControlError; NoNodeRuns with this state folder; Error when this user may not speak to it
  */
 export async function callNode(stateDir: string, method: 'GET' | 'POST', path: string, body?: unknown) {
   const { status, text } = await exchange(controlPath(stateDir), method, path, body);
@@ -97,9 +97,14 @@ function exchange(socketPath: string, method: string, path: string, body?: unkno
   });
 }
 
+/** Nobody listens there. */
+export class NoNodeRuns extends Error {
+  override name = 'NoNodeRuns';
+}
+
 function explained(error: NodeJS.ErrnoException, path: string): Error {
   if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')
-    return new Error(`no node runs with this state folder (${path}). Start it with \`atmos start\`.`);
+    return new NoNodeRuns(`no node runs with this state folder (${path}). Start it with \`atmos start\`.`);
   if (error.code === 'EACCES') return new Error(`this user may not speak to the node (${path}).`);
   return error;
 }

@@ -6,6 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { suspensionReasons } from '../../appview/labels/signal.ts';
 import type { RecordEvents } from '../enforcement/event-log.ts';
 import { type StandingState, states } from '../enforcement/standing.ts';
 import { httpBody, problem } from '../errors.ts';
@@ -17,7 +18,14 @@ import type { MemberAddresses } from './member-addresses.ts';
 export type MembersApiOptions = {
   setStanding(
     state: StandingState,
-    o: { did: string; reason: string; until?: number; by: 'person'; actor: string },
+    o: {
+      did: string;
+      reason: string;
+      until?: number;
+      by: 'person';
+      actor: string;
+      evidence?: Record<string, unknown>;
+    },
   ): 'done' | 'unchanged' | 'outranked' | 'unknown-member';
   members: Pick<Members, 'get' | 'domain' | 'setTier' | 'setCategory'>;
   /** Of the configuration. */
@@ -34,6 +42,8 @@ const standing = z.strictObject({
   reason: text(500),
   /** Unix ms. */
   until: z.int().positive().optional(),
+  /** For peers and, once published, for everyone. */
+  code: z.enum(suspensionReasons).optional(),
   actor: text(100),
 });
 const forwardTo = z.strictObject({ domain: text(253), address: text(320) });
@@ -52,8 +62,9 @@ const category = z.strictObject({ domain: text(253), category: z.enum(categories
 export function membersApi(o: MembersApiOptions): (app: FastifyInstance) => Promise<void> {
   return async (app) => {
     app.post('/members/standing', async (request, reply) => {
-      const { state, ...measure } = read(standing, request.body);
-      const outcome = o.setStanding(state, { ...measure, by: 'person' });
+      const { state, code, ...measure } = read(standing, request.body);
+      const evidence = code && { evidence: { code } };
+      const outcome = o.setStanding(state, { ...measure, by: 'person', ...evidence });
       if (outcome === 'unknown-member')
         return reply.code(404).send(httpBody(problem('NOT_FOUND', `${measure.did} is not enrolled.`)));
       return { outcome };

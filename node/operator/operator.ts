@@ -1,4 +1,4 @@
-/** The composition of what the operator uses: what the control socket can do, and the pages where a port is given. */
+/** The composition of what the operator of a relay uses: its part of the control socket, and the pages where a port is given. */
 import type { Composing } from '../composing.ts';
 import { named } from '../listening.ts';
 import type { Mail } from '../mail.ts';

@@ -7,16 +7,14 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
-import { isLoopback } from '../../appview/identity/address.ts';
 import { httpBody, problem } from '../errors.ts';
 import { withoutSchemas } from '../http/without-schemas.ts';
-import type { Xrpc } from './xrpc.ts';
-
-const xrpcPath = '/xrpc/';
+import { SubscriberPlaces } from './subscriber-places.ts';
+import { type Xrpc, xrpcPath } from './xrpc.ts';
 
 export type HttpOptions = {
   xrpc: Xrpc;
-  /** Open WebSockets over all subscriptions; the next one is refused with 503. One address gets a twentieth. */
+  /** Open WebSockets over all public subscriptions; the next one is refused with 503 (subscriber-places.ts). */
   maxSubscribers: number;
   /** Reverse proxies whose X-Forwarded-For is believed. Default none. */
   proxies?: readonly string[];
@@ -46,20 +44,15 @@ export function createHttp({ xrpc, maxSubscribers, proxies = [], count, log }: H
     },
   });
 
-  const subscribers = new Map<Socket, string>();
+  const places = new SubscriberPlaces(maxSubscribers, proxies);
   app.server.on('upgrade', (request, socket: Socket, head) => {
     const path = pathOf(request);
     const subscription = path.startsWith(xrpcPath) && xrpc.subscriptions.get(path.slice(xrpcPath.length));
     if (!subscription) return refuse(socket, '404 Not Found');
-    // Behind a proxy all look alike, and share all places.
-    const remote = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-    const address = isLoopback(remote) || proxies.includes(remote) ? '' : remote;
-    if (closing.has(app.server) || isFull(subscribers, address, maxSubscribers)) {
+    if (closing.has(app.server) || !places.take(subscription.wss, request, socket)) {
       count('subscribers_refused');
       return refuse(socket, '503 Service Unavailable');
     }
-    subscribers.set(socket, address);
-    socket.once('close', () => subscribers.delete(socket));
     subscription.wss.handleUpgrade(request, socket, head, (ws) => {
       subscription.wss.emit('connection', ws, request);
     });
@@ -110,14 +103,6 @@ export async function closeHttp(app: FastifyInstance, xrpc: Xrpc): Promise<void>
 const closing = new WeakSet<object>();
 const goodbyeMs = 1_000;
 const requestGraceMs = 3_000;
-
-/** One address gets a twentieth of the places; '', a proxy, all of them. */
-function isFull(taken: ReadonlyMap<Socket, string>, address: string, limit: number): boolean {
-  if (taken.size >= limit) return true;
-  if (address === '') return false;
-  const own = [...taken.values()].filter((other) => other === address).length;
-  return own >= Math.ceil(limit / 20);
-}
 
 /** RFC 9112 §3.2.2: a server accepts the absolute form, `GET http://host/path`, too. */
 function originForm(url: string | undefined): string {

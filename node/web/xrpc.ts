@@ -8,12 +8,15 @@ import type { RequestListener } from 'node:http';
 import type { Server as XrpcServer } from '@atproto/xrpc-server';
 import { httpBody, problem } from '../errors.ts';
 
+export const xrpcPath = '/xrpc/';
+
 type Opened = { server: XrpcServer; router: RequestListener };
 type Log = { error(fields: object, text: string): void };
 
 export class Xrpc {
   readonly #addMethods: (server: XrpcServer) => void | Promise<void>;
   readonly #log: Log;
+  readonly #alone = new Map<string, RequestListener>();
   #opening: Promise<Opened> | undefined;
   #opened: Opened | undefined;
 
@@ -32,12 +35,19 @@ export class Xrpc {
     return (await this.#opening).server;
   }
 
+  /** For a method that is asked so often that it goes past the router. @param nsid its name */
+  answerAlone(nsid: string, listener: RequestListener): void {
+    this.#alone.set(`${xrpcPath}${nsid}`, listener);
+  }
+
   /** None before it is open: who subscribes to something has a role for it. */
   get subscriptions(): ReadonlyMap<string, Pick<Subscription, 'wss'>> {
     return this.#opened?.server.subscriptions ?? new Map();
   }
 
   readonly handle: RequestListener = async (request, reply) => {
+    const alone = this.#alone.get(request.url!.split('?', 1)[0]!);
+    if (alone) return alone(request, reply);
     try {
       await this.open();
       this.#opened!.router(request, reply);

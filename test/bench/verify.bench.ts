@@ -1,7 +1,8 @@
 /** Verifying a k256 signature: labels and commits cost this once each. Beside @atproto/crypto and node:crypto. */
 import { randomBytes } from 'node:crypto';
 import * as crypto from '@atproto/crypto';
-import { nodeVerifier, verifySignature } from '../../appview/identity/signature.ts';
+import { nodeVerifier } from '../../appview/identity/curves.ts';
+import { verifySignature } from '../../appview/identity/signature.ts';
 import { compare, perSecond, type Row } from './compare.ts';
 
 export async function bench(): Promise<Row[]> {

@@ -8,14 +8,12 @@ import { test } from 'node:test';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { Packet, type Resource } from 'dns2';
 import { signDeclaration, verifyDeclaration } from '../../node/cooperative/declaration.ts';
-import {
-  judgeControlRecord,
-  judgeDkim,
-  judgeDmarc,
-  judgeMx,
-  judgeSpf,
-} from '../../node/labeler/judgements.ts';
-import { type Answer, DnsResolver } from '../../node/resolver.ts';
+import { judgeDkim } from '../../node/labeler/dkim-record.ts';
+import { checkDmarc, organisationalDomain } from '../../node/labeler/dmarc.ts';
+import { judgeControlRecord, judgeMx } from '../../node/labeler/judgements.ts';
+import { checkSpf } from '../../node/labeler/spf.ts';
+import { Witness } from '../../node/labeler/witness.ts';
+import { type Answer, DnsResolver, type Resolver } from '../../node/resolver.ts';
 import { cooperative, dkimRecord } from '../unit/labeler-fixtures.ts';
 import { Fuzz } from './random.ts';
 
@@ -57,21 +55,107 @@ test('a broken DNS answer is an answer of ours, never a throw, and never someone
 });
 
 test('no text of a record makes a check throw', () => {
-  const seeds = [
-    dkimRecord,
-    'v=DMARC1; p=reject',
-    'v=spf1 include:x.test ~all',
-    'did=did:plc:reef',
-    '10 mx.test',
-  ];
+  const seeds = [dkimRecord, 'v=DMARC1; p=reject', 'did=did:plc:reef', '10 mx.test'];
   for (let i = fuzz.rounds(20_000); i > 0; i--) {
     const texts = Array.from({ length: 1 + fuzz.below(3) }, () =>
       fuzz.mutate(Buffer.from(fuzz.pick(seeds))).toString('latin1'),
     );
-    for (const judge of [judgeSpf, judgeDmarc]) assert.ok(judge(texts).reason.length > 0);
     assert.ok(judgeDkim(texts, 's1').reason.length > 0);
     assert.ok(judgeControlRecord(texts, 'did:plc:reef').reason.length > 0);
     assert.ok(judgeMx(texts.map((exchange) => ({ exchange, preference: 0 }))).reason.length > 0);
+  }
+});
+
+/** Each answer is made up anew, whatever is asked. */
+function madeUp(seeds: readonly string[], suffix: () => string): { resolver: Resolver; asked: string[] } {
+  const asked: string[] = [];
+  const answer = <T>(name: string, record: () => T): Promise<Answer<T>> => {
+    asked.push(name);
+    const kind = fuzz.below(15) > 0 ? 'found' : fuzz.pick(['none', 'nxdomain', 'failed'] as const);
+    if (kind === 'failed') return Promise.resolve({ kind, reason: 'timed out', server: '' });
+    if (kind !== 'found') return Promise.resolve({ kind, server: '' });
+    const records = Array.from({ length: fuzz.below(30) === 0 ? 2 : 1 }, record);
+    return Promise.resolve({ kind, records, server: '' });
+  };
+  const text = () => {
+    const whole = Buffer.from(`${fuzz.pick(seeds)}${suffix()}`);
+    return (fuzz.below(8) === 0 ? fuzz.mutate(whole) : whole).toString('latin1');
+  };
+  const resolver: Resolver = {
+    txt: (name) => answer(name, text),
+    mx: (name) => answer(name, () => ({ exchange: text(), preference: 0 })),
+    a: (name) => answer(name, text),
+    aaaa: (name) => answer(name, text),
+  };
+  return { resolver, asked };
+}
+
+test('whatever a tree of SPF records says, it is followed to an end, over a bounded number of questions', async () => {
+  const seeds = [
+    'v=spf1 include:%{d2}.a.test a mx',
+    'v=spf1 exists:%{l1r-}.%{ir}.%{v}.x.test',
+    'v=spf1 mx:b.test/24//64 ptr ip4:198.51.100.0/24',
+    'v=spf1 redirect=%{o}.r.test',
+    'v=spf1',
+  ];
+  let serial = 0;
+  const suffix = () =>
+    ` ?include:n${serial++}.test`.repeat(fuzz.below(4)) + fuzz.pick(['', ' ~all', ' +all']);
+  const verdicts = new Set<string>();
+  let longest = 0;
+  for (let i = fuzz.rounds(2_000, 10); i > 0; i--) {
+    const { resolver, asked } = madeUp(seeds, suffix);
+    const witness = new Witness(resolver, () => 0);
+    const { verdict, reason } = await checkSpf('reef.test', witness);
+    verdicts.add(verdict);
+    assert.ok(reason.length > 0 && reason.length < 4_000, reason);
+    longest = Math.max(longest, asked.length);
+    assert.ok(JSON.stringify(witness.observations).length < 40_000);
+  }
+  // Its own record, ten lookups, and IPv6 beside IPv4.
+  assert.ok(longest > 10 && longest <= 21, `${longest}`);
+  assert.equal(verdicts.size, 3);
+});
+
+test('one huge SPF or DMARC record costs no time', async () => {
+  const parts = [
+    'v=spf1 ',
+    '%{',
+    'a',
+    '/',
+    ' ',
+    '.',
+    'include:',
+    'ip4:',
+    '1',
+    '%',
+    'v=DMARC1;',
+    'p=',
+    ';',
+    '=',
+  ];
+  const began = performance.now();
+  const rounds = fuzz.rounds(60, 20);
+  for (let i = rounds; i > 0; i--) {
+    const [one, two] = [fuzz.pick(parts), fuzz.pick(parts)];
+    for (const start of ['v=spf1 ', 'v=spf1 include:', 'v=spf1 a', 'v=DMARC1; p=']) {
+      const record = `${start}${`${one}${two}`.repeat(16_000 / (one.length + two.length))}!`;
+      const resolver = madeUp([record], () => '').resolver;
+      await checkSpf('reef.test', new Witness(resolver, () => 0));
+      await checkDmarc('reef.test', new Witness(resolver, () => 0));
+    }
+  }
+  assert.ok(performance.now() - began < rounds * 200, `${performance.now() - began} ms`);
+});
+
+test('DMARC of any record and any name is a finding after two questions at most', async () => {
+  const seeds = ['v=DMARC1; p=reject; sp=none; pct=50; rua=mailto:d@reef.test', 'v=DMARC1;p=quarantine;t=y'];
+  for (let i = fuzz.rounds(5_000); i > 0; i--) {
+    const { resolver, asked } = madeUp(seeds, () => '');
+    const domain = fuzz.mutate(Buffer.from('mail.xn--85x722f.co.uk')).toString('latin1');
+    const { reason } = await checkDmarc(domain, new Witness(resolver, () => 0));
+    assert.ok(reason.length > 0 && asked.length <= 2);
+    assert.ok(domain.endsWith(organisationalDomain(domain)));
   }
 });
 

@@ -5,17 +5,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from '@atproto/lex-cbor';
+import type { LexMap } from '@atproto/lex-data';
 import { ErrorFrame, MessageFrame } from '@atproto/xrpc-server';
 import {
   decodeFrame,
   decodeLabel,
   encodeLabel,
-  encodeLabelsFrame,
   labelBytes,
   parseLabel,
   verifyLabel,
 } from '../../appview/labels/codec.ts';
 import { iso, issuer, june, memberDid } from '../unit/labels-fixtures.ts';
+import { encodeLabelsFrame } from '../unit/labels-frame.ts';
 import { Fuzz } from './random.ts';
 
 const fuzz = new Fuzz('labels-codec');
@@ -85,5 +86,30 @@ test('any value in any field is refused or survives storage as it is', () => {
     }
     const label = parseLabel(changed);
     if (label) assert.deepEqual(decodeLabel(encode(label)), label);
+  }
+});
+
+test('a label is written as lex-cbor writes it', () => {
+  const texts = [
+    '',
+    'a',
+    'é'.repeat(20),
+    '\u{1f98e}'.repeat(50),
+    'x'.repeat(255),
+    'y'.repeat(2900),
+    'z'.repeat(23),
+  ];
+  for (let i = fuzz.rounds(5_000); i > 0; i--) {
+    const label: Record<string, unknown> = {
+      ...fuzz.pick(labels),
+      uri: fuzz.pick(texts),
+      val: fuzz.pick(texts),
+      ...(fuzz.below(2) && { exp: fuzz.pick(texts), neg: fuzz.below(2) === 1 }),
+    };
+    if (fuzz.below(2)) delete label.ver;
+    const { sig, ...fields } = label;
+    const written = label as (typeof labels)[number];
+    assert.deepEqual(Buffer.from(labelBytes(written)), Buffer.from(encode(fields as LexMap)));
+    assert.deepEqual(Buffer.from(encodeLabel(written)), Buffer.from(encode({ ...fields, sig } as LexMap)));
   }
 });

@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type Server as HttpServer } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
+import { inspect } from 'node:util';
 import { AtpAgent } from '@atproto/api';
 import { Secp256k1Keypair, verifySignature } from '@atproto/crypto';
 import { encode } from '@atproto/lex-cbor';
 import type { LexMap } from '@atproto/lex-data';
-import { createServer as createXrpc, Subscription } from '@atproto/xrpc-server';
+import { Subscription } from '@atproto/xrpc-server';
 import { type RawData, WebSocket } from 'ws';
 import { openDatabase } from '../../appview/database.ts';
 import { decodeFrame, type Frame } from '../../appview/labels/codec.ts';
@@ -21,6 +21,8 @@ import { registerDeclaration } from '../../node/cooperative/xrpc.ts';
 import { IssuedLabels } from '../../node/labeler/issued-labels.ts';
 import { registerLabeler } from '../../node/labeler/xrpc.ts';
 import { nodeMigrations } from '../../node/migrations.ts';
+import { closeHttp, createHttp } from '../../node/web/http.ts';
+import { Xrpc } from '../../node/web/xrpc.ts';
 import { cooperative } from '../unit/labeler-fixtures.ts';
 
 const src = 'did:web:harbor.test';
@@ -29,37 +31,52 @@ const cid = 'bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua';
 const nsid = com.atproto.label.subscribeLabels.$nsid;
 type LabelsMessage = com.atproto.label.subscribeLabels.Labels;
 
-async function startLabeler(options: { heartbeatMs?: number } = {}) {
-  const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
-  const key = await Secp256k1Keypair.create();
-  const now = () => Date.now();
+type Started = {
+  heartbeatMs?: number;
+  now?: () => number;
+  db?: ReturnType<typeof openDatabase>;
+  key?: Secp256k1Keypair;
+  port?: number;
+};
+
+async function startLabeler({ port = 0, now = Date.now, ...options }: Started = {}) {
+  const db = options.db ?? openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  const key = options.key ?? (await Secp256k1Keypair.create());
   const issued = new IssuedLabels({ db, did: src, key, now });
   const counts: string[] = [];
-  const xrpc = createXrpc();
-  registerLabeler(xrpc, { db, issued, now, count: (what) => counts.push(what), ...options });
-  const http: HttpServer = createServer(xrpc.router);
-  http.on('upgrade', (request, socket: Socket, head) => {
-    const { wss } = xrpc.subscriptions.get(nsid)!;
-    wss.handleUpgrade(request, socket, head, (ws) => wss.emit('connection', ws, request));
+  const count = (what: string) => void counts.push(what);
+  const log = { error: (fields: object, text: string) => assert.fail(`${text} ${inspect(fields)}`) };
+  const xrpc = new Xrpc({ addMethods: () => undefined, log });
+  await registerLabeler(xrpc, {
+    ...{ db, issued, now, log, count },
+    ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }),
   });
-  await once(http.listen(0, '127.0.0.1'), 'listening');
-  const { port } = http.address() as AddressInfo;
-  const stop = async () => {
-    for (const client of xrpc.subscriptions.get(nsid)!.wss.clients) client.terminate();
-    http.closeAllConnections();
-    await new Promise((resolve) => http.close(resolve));
-    db.close();
+  const http = createHttp({ xrpc, maxSubscribers: 20, count, log });
+  await http.listen({ host: '127.0.0.1', port });
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= closeHttp(http, xrpc);
+    return stopping;
   };
-  after(stop);
-  return { xrpc, issued, key, counts, http: `http://127.0.0.1:${port}`, ws: `ws://127.0.0.1:${port}` };
+  after(async () => {
+    await stop();
+    if (db.open) db.close();
+  });
+  const at = `127.0.0.1:${(http.server.address() as AddressInfo).port}`;
+  return { stop, xrpc, issued, key, counts, http: `http://${at}`, ws: `ws://${at}` };
 }
 
 const uriOf = (n: number) => `at://did:plc:m${n}/email.atmos.attestation/m${n}.test`;
 const issueTo = (issued: IssuedLabels, n: number) =>
   issued.append({ issue: [{ uri: uriOf(n), val, cid }], negate: [] });
 
-/** Reads until `count` messages came. */
-async function read(service: string, cursor: number | undefined, count: number): Promise<LabelsMessage[]> {
+/** Reads until `count` messages came, or messages with so many labels. @returns the messages */
+async function read(
+  service: string,
+  cursor: number | undefined,
+  count: number,
+  labels = Number.POSITIVE_INFINITY,
+): Promise<LabelsMessage[]> {
   const stop = new AbortController();
   const subscription = new Subscription<LabelsMessage>({
     service,
@@ -69,12 +86,18 @@ async function read(service: string, cursor: number | undefined, count: number):
     validate: (value) => com.atproto.label.subscribeLabels.labels.parse(value) as LabelsMessage,
   });
   const seen: LabelsMessage[] = [];
+  let left = labels;
   for await (const message of subscription) {
     seen.push(message);
-    if (seen.length === count) break;
+    left -= message.labels.length;
+    if (seen.length === count || left <= 0) break;
   }
   stop.abort();
   return seen;
+}
+
+function labelsOf(messages: readonly LabelsMessage[]): number {
+  return messages.reduce((sum, { labels }) => sum + labels.length, 0);
 }
 
 /** Every frame until the server closes, and the code it closes with. */
@@ -172,14 +195,97 @@ for (const cursor of ['-1', '1.5', 'abc', '99999999999999999999']) {
   });
 }
 
+test('a cursor behind history that is gone is told OutdatedCursor first, then gets what is left', async () => {
+  const clock = { now: Date.now() };
+  const { issued, ws } = await startLabeler({ now: () => clock.now });
+  await issueTo(issued, 1);
+  await issued.append({ issue: [], negate: [{ uri: uriOf(1), val }] });
+  clock.now += 91 * 86_400_000;
+  await issueTo(issued, 2);
+  const frames = async (cursor: number, count: number) => {
+    const socket = new WebSocket(`${ws}/xrpc/${nsid}?cursor=${cursor}`);
+    const seen: (Frame | undefined)[] = [];
+    await new Promise<void>((resolve) => {
+      socket.on('message', (bytes: RawData) => {
+        seen.push(decodeFrame(bytes as Buffer));
+        if (seen.length === count) resolve();
+      });
+    });
+    socket.terminate();
+    return seen.map((frame) => (frame?.kind === 'info' ? frame.name : frame?.kind === 'labels' && frame.seq));
+  };
+  // What is in memory goes out as it is; from disk nothing is left of the first two.
+  assert.equal((await frames(1, 2))[0], 'OutdatedCursor');
+  assert.equal(typeof (await frames(0, 1))[0], 'number');
+});
+
+test('a restart between two frames loses none and repeats none', async () => {
+  const db = openDatabase(':memory:', nodeMigrations, { synchronous: 'NORMAL' });
+  const key = await Secp256k1Keypair.create();
+  const first = await startLabeler({ db, key });
+  for (let n = 1; n <= 3; n++) await issueTo(first.issued, n);
+  const port = Number(new URL(first.http).port);
+  const seen: LabelsMessage[] = [];
+  const stop = new AbortController();
+  const subscription = new Subscription<LabelsMessage>({
+    service: first.ws,
+    method: nsid,
+    signal: stop.signal,
+    maxReconnectSeconds: 0.05,
+    getParams: () => ({ cursor: seen.at(-1)?.seq ?? 0 }),
+    validate: (value) => com.atproto.label.subscribeLabels.labels.parse(value) as LabelsMessage,
+  });
+  let second: Awaited<ReturnType<typeof startLabeler>> | undefined;
+  for await (const message of subscription) {
+    seen.push(message);
+    if (seen.length === 2) {
+      await first.stop();
+      second = await startLabeler({ db, key, port });
+      for (let n = 4; n <= 6; n++) await issueTo(second.issued, n);
+    }
+    if (seen.at(-1)!.seq === 6) break;
+  }
+  stop.abort();
+  assert.deepEqual(
+    seen.flatMap(({ labels }) => labels.map(({ uri }) => uri)),
+    [1, 2, 3, 4, 5, 6].map(uriOf),
+  );
+});
+
+test('who stops reading holds one batch of frames, delays nobody, and is cut off', async () => {
+  const { issued, ws, xrpc, counts } = await startLabeler({ heartbeatMs: 1_500 });
+  const stalled = new WebSocket(`${ws}/xrpc/${nsid}?cursor=0`);
+  await once(stalled, 'open');
+  stalled.pause();
+  const [there] = [...xrpc.subscriptions.get(nsid)!.wss.clients];
+  const closed = once(there!, 'close');
+  const total = 2_200;
+  const issuing = (async () => {
+    const long = 'x'.repeat(2_500);
+    for (let n = 0; n < total; n += 200)
+      await Promise.all(
+        Array.from({ length: 200 }, (_, i) =>
+          issued.append({ issue: [{ uri: `at://did:plc:m/${long}/${n + i}`, val }], negate: [] }),
+        ),
+      );
+  })();
+  const messages = await read(ws, 0, Number.POSITIVE_INFINITY, total);
+  await issuing;
+  assert.equal(labelsOf(messages), total);
+  assert.ok(there!.bufferedAmount < 256 * 1024, `${there!.bufferedAmount} octets wait`);
+  await closed;
+  assert.deepEqual(counts, ['subscribers_dropped']);
+  stalled.terminate();
+});
+
 test('all subscribers share one encoding of a frame', async () => {
   const { issued, ws } = await startLabeler();
   await issueTo(issued, 1);
-  const [entry] = issued.since(0);
-  assert.equal(entry!.frame, issued.since(0)[0]!.frame);
+  const [frame] = await issued.since(0);
+  assert.equal(frame!.bytes, (await issued.since(0))[0]!.bytes);
   const raw = new WebSocket(`${ws}/xrpc/${nsid}?cursor=0`);
   const [bytes] = (await once(raw, 'message')) as [Buffer];
-  assert.deepEqual(bytes, Buffer.from(entry!.frame));
+  assert.deepEqual(bytes, Buffer.from(frame!.bytes));
   raw.terminate();
 });
 
@@ -241,7 +347,7 @@ test('the declaration is served as the bytes that were signed', async () => {
     { iss: src, issuedAt, lifetimeMs: 60_000, cooperative, peers: [] },
     key,
   );
-  registerDeclaration(xrpc, async () => bytes);
+  registerDeclaration(await xrpc.open(), async () => bytes);
   const response = await fetch(`${http}/xrpc/email.atmos.cooperative.getDeclaration`);
   assert.equal(response.headers.get('content-type'), 'application/vnd.ipld.dag-cbor');
   const received = new Uint8Array(await response.arrayBuffer());

@@ -1,164 +1,36 @@
 /** Our label consumer against a label stream that @atproto/xrpc-server serves, over real sockets. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { Server } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { Secp256k1Keypair } from '@atproto/crypto';
-import { createServer, InvalidRequestError } from '@atproto/xrpc-server';
-import express from 'express';
 import { WebSocketServer } from 'ws';
 import { AppView } from '../../appview/appview.ts';
 import { Identities } from '../../appview/identity/did.ts';
 import { guardedFetch } from '../../appview/identity/fetch.ts';
-import { type SignedLabel, signLabel, type UnsignedLabel, verifyLabel } from '../../appview/labels/codec.ts';
-import { LabelConsumer } from '../../appview/labels/consumer.ts';
+import { verifyLabel } from '../../appview/labels/codec.ts';
+import { LabelConsumer, type LabelConsumerOptions } from '../../appview/labels/consumer.ts';
 import { LabelStore } from '../../appview/labels/store.ts';
 import { WsLabelSource } from '../../appview/labels/websocket.ts';
 import { Ledger } from '../../appview/listing/ledger.ts';
 import { Listings } from '../../appview/listing/listings.ts';
 import { defaultPolicy } from '../../appview/listing/policy.ts';
-import { com } from '../../lexicons/index.ts';
-import {
-  Commits,
-  cids,
-  counters,
-  iso,
-  june,
-  memoryDatabases,
-  quiet,
-  uriOf,
-} from '../unit/labels-fixtures.ts';
+import { Commits, counters, iso, june, memoryDatabases, quiet, uriOf } from '../unit/labels-fixtures.ts';
+import { ForeignLabeler } from './foreign-labeler.ts';
 
 const localOnly = { allowLoopback: true, loopbackOnly: true };
 const reef = uriOf('reef.test');
 
 const ending: (() => unknown)[] = [];
+
+async function startLabeler(): Promise<ForeignLabeler> {
+  const labeler = await ForeignLabeler.start();
+  ending.push(() => labeler.close());
+  return labeler;
+}
+
 afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end();
 });
-
-/** A labeler of other make: its DID document and its stream on one port. */
-class ForeignLabeler {
-  readonly cursors: (number | undefined)[] = [];
-  documentsServed = 0;
-  #key: Secp256k1Keypair;
-  #http: Server | undefined;
-  #port = 0;
-  readonly #sockets = new Set<Socket>();
-  readonly #log: { seq: number; labels: unknown[] }[] = [];
-  #wake = Promise.withResolvers<void>();
-
-  private constructor(key: Secp256k1Keypair) {
-    this.#key = key;
-  }
-
-  static async start(): Promise<ForeignLabeler> {
-    const labeler = new ForeignLabeler(await Secp256k1Keypair.create());
-    await labeler.open();
-    ending.push(() => labeler.close());
-    return labeler;
-  }
-
-  get did(): string {
-    return `did:web:localhost%3A${this.#port}`;
-  }
-
-  async open(): Promise<void> {
-    const xrpc = createServer([], { validateResponse: false });
-    const labeler = this;
-    xrpc.add(com.atproto.label.subscribeLabels.main, async function* ({ params, signal }) {
-      yield* labeler.#stream(params.cursor, signal);
-    });
-    const app = express();
-    app.get('/.well-known/did.json', (_request, response) => {
-      this.documentsServed += 1;
-      response.json(this.#document());
-    });
-    app.use(xrpc.router);
-    this.#http = app.listen(this.#port, 'localhost');
-    this.#http.on('connection', (socket) => {
-      this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
-    });
-    await once(this.#http, 'listening');
-    this.#port = (this.#http.address() as AddressInfo).port;
-  }
-
-  async close(): Promise<void> {
-    const http = this.#http;
-    if (!http) return;
-    this.#http = undefined;
-    const closed = once(http, 'close');
-    http.close();
-    for (const socket of this.#sockets) socket.destroy();
-    await closed;
-  }
-
-  async rotateKey(): Promise<void> {
-    this.#key = await Secp256k1Keypair.create();
-  }
-
-  get didKey(): string {
-    return this.#key.did();
-  }
-
-  /** A vote on reef.test's attestation, where nothing else is said. */
-  sign(fields: Partial<UnsignedLabel> = {}): Promise<SignedLabel> {
-    const vote = { ver: 1, src: this.did, uri: reef, cid: cids[0], val: 'verified-mail-operator' };
-    return signLabel({ ...vote, cts: iso(june), ...fields }, this.#key);
-  }
-
-  emit(seq: number, ...labels: unknown[]): void {
-    this.#log.push({ seq, labels });
-    this.#wake.resolve();
-    this.#wake = Promise.withResolvers();
-  }
-
-  /** As if restored from an old backup. */
-  loseHistory(): void {
-    this.#log.length = 0;
-  }
-
-  async *#stream(cursor: number | undefined, signal: AbortSignal) {
-    this.cursors.push(cursor);
-    const head = this.#log.at(-1)?.seq ?? 0;
-    if (cursor !== undefined && cursor > head) throw new InvalidRequestError('ahead', 'FutureCursor');
-    let sent = cursor ?? head;
-    while (!signal.aborted) {
-      const next = this.#log.find(({ seq }) => seq > sent);
-      if (next) {
-        sent = next.seq;
-        // What a stranger's server may send is not bound to the lexicon's types.
-        yield { $type: 'com.atproto.label.subscribeLabels#labels' as const, ...next } as never;
-      } else {
-        await Promise.race([this.#wake.promise, once(signal, 'abort')]);
-      }
-    }
-  }
-
-  #document() {
-    const multikey = this.#key.did().slice('did:key:'.length);
-    return {
-      id: this.did,
-      verificationMethod: [
-        {
-          id: `${this.did}#atproto_label`,
-          type: 'Multikey',
-          controller: this.did,
-          publicKeyMultibase: multikey,
-        },
-      ],
-      service: [
-        {
-          id: `${this.did}#atproto_labeler`,
-          type: 'AtprotoLabeler',
-          serviceEndpoint: `http://localhost:${this.#port}`,
-        },
-      ],
-    };
-  }
-}
 
 function newIdentities(): Identities {
   // No test here uses did:plc.
@@ -166,7 +38,12 @@ function newIdentities(): Identities {
 }
 
 /** Everything between the labeler's socket and the store, as appview.ts puts it together. */
-function follow(labeler: ForeignLabeler, { db, ledgerDb } = memoryDatabases(), identities = newIdentities()) {
+function follow(
+  labeler: ForeignLabeler,
+  { db, ledgerDb } = memoryDatabases(),
+  identities = newIdentities(),
+  more: Partial<LabelConsumerOptions> = {},
+) {
   const counted = counters();
   const { count } = counted;
   const ledger = new Ledger({ db: ledgerDb, now: Date.now });
@@ -174,7 +51,8 @@ function follow(labeler: ForeignLabeler, { db, ledgerDb } = memoryDatabases(), i
   const endpoint = async () => (await identities.resolve(labeler.did)).labeler ?? assert.fail('no labeler');
   const consumer = new LabelConsumer({
     ...{ src: labeler.did, store, identities, log: quiet, count, now: Date.now, firstRetryMs: 5 },
-    source: new WsLabelSource({ endpoint, rules: localOnly, count }),
+    ...more,
+    source: new WsLabelSource({ endpoint, rules: localOnly, fetch: guardedFetch(localOnly), count }),
   });
   ending.push(() => consumer.stop());
   consumer.start();
@@ -182,7 +60,7 @@ function follow(labeler: ForeignLabeler, { db, ledgerDb } = memoryDatabases(), i
 }
 
 test('a label is stored as its issuer signed it', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   const label = await labeler.sign({ neg: false });
   labeler.emit(3, label);
   const { store, counted } = follow(labeler);
@@ -194,8 +72,8 @@ test('a label is stored as its issuer signed it', async () => {
 });
 
 test('a bad signature, a foreign src and what is no label are refused and counted; the stream goes on', async () => {
-  const labeler = await ForeignLabeler.start();
-  const other = await ForeignLabeler.start();
+  const labeler = await startLabeler();
+  const other = await startLabeler();
   const { store, counted } = follow(labeler);
   labeler.emit(1, { ...(await labeler.sign()), val: 'relay-member' });
   labeler.emit(2, await other.sign());
@@ -213,7 +91,7 @@ test('a bad signature, a foreign src and what is no label are refused and counte
 });
 
 test('a restart of ours resumes behind the last frame stored', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   labeler.emit(5, await labeler.sign());
   const before = follow(labeler);
   await before.counted.reached('labels_accepted');
@@ -228,7 +106,7 @@ test('a restart of ours resumes behind the last frame stored', async () => {
 });
 
 test('a labeler that goes away is connected to again, from the cursor', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   labeler.emit(5, await labeler.sign());
   const { store, counted } = follow(labeler);
   await counted.reached('labels_accepted');
@@ -242,8 +120,8 @@ test('a labeler that goes away is connected to again, from the cursor', async ()
 });
 
 test('a key rotation is learned from one reading of the document, and old labels stay', async () => {
-  const labeler = await ForeignLabeler.start();
-  const { store, counted } = follow(labeler);
+  const labeler = await startLabeler();
+  const { store, counted } = follow(labeler, undefined, undefined, { keyWaitMs: 0 });
   labeler.emit(1, await labeler.sign());
   await counted.reached('labels_accepted');
   const read = labeler.documentsServed;
@@ -258,7 +136,7 @@ test('a key rotation is learned from one reading of the document, and old labels
 });
 
 test('bad signatures do not make us read the document more than once a minute', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   const { counted } = follow(labeler);
   labeler.emit(1, await labeler.sign());
   await counted.reached('labels_accepted');
@@ -269,7 +147,7 @@ test('bad signatures do not make us read the document more than once a minute', 
 });
 
 test('a labeler that lost its history is quarantined: what it said stands, and it is not read again', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   labeler.emit(50, await labeler.sign());
   const before = follow(labeler);
   await before.counted.reached('labels_accepted');
@@ -278,7 +156,7 @@ test('a labeler that lost its history is quarantined: what it said stands, and i
   labeler.emit(1, await labeler.sign({ val: 'relay-member' }));
 
   const after = follow(labeler, before);
-  await after.counted.reached('label_stream_quarantined');
+  await after.counted.reached('label_stream_quarantined{future_cursor}');
   await after.consumer.stop();
   assert.equal(after.consumer.state, 'quarantined');
   assert.deepEqual(labeler.cursors, [0, 50]);
@@ -287,11 +165,16 @@ test('a labeler that lost its history is quarantined: what it said stands, and i
 });
 
 test('frames are handed over one at a time and in order, however fast they come', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   for (let seq = 1; seq <= 100; seq++) labeler.emit(seq);
   const { port } = new URL(`http://${decodeURIComponent(labeler.did.slice('did:web:'.length))}`);
   const source = new WsLabelSource({
-    ...{ endpoint: async () => `http://localhost:${port}`, rules: localOnly, count: () => undefined },
+    ...{
+      endpoint: async () => `http://localhost:${port}`,
+      rules: localOnly,
+      fetch: guardedFetch(localOnly),
+      count: () => undefined,
+    },
   });
   const done = new AbortController();
   const seen: number[] = [];
@@ -323,14 +206,19 @@ test('a peer that went away without a word is noticed', async () => {
   await once(silent, 'listening');
   const { port } = silent.address() as AddressInfo;
   const source = new WsLabelSource({
-    ...{ endpoint: async () => `http://localhost:${port}`, rules: localOnly, count: () => undefined },
+    ...{
+      endpoint: async () => `http://localhost:${port}`,
+      rules: localOnly,
+      fetch: guardedFetch(localOnly),
+      count: () => undefined,
+    },
     silenceMs: 10,
   });
   await source.follow(0, async () => undefined, new AbortController().signal);
 });
 
 test('an address that the rules forbid is not connected to', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   const port = labeler.did.split('%3A')[1];
   const strict = { allowLoopback: false, loopbackOnly: false };
   const forbidden: [endpoint: string, rules: typeof strict][] = [
@@ -343,7 +231,9 @@ test('an address that the rules forbid is not connected to', async () => {
     ['not a URL', localOnly],
   ];
   for (const [endpoint, rules] of forbidden) {
-    const source = new WsLabelSource({ endpoint: async () => endpoint, rules, count: () => undefined });
+    const source = new WsLabelSource({
+      ...{ endpoint: async () => endpoint, rules, fetch: guardedFetch(rules), count: () => undefined },
+    });
     const tried = source.follow(0, async () => undefined, AbortSignal.timeout(5000));
     await assert.rejects(tried, { name: 'FetchRefused' }, endpoint);
   }
@@ -351,7 +241,7 @@ test('an address that the rules forbid is not connected to', async () => {
 });
 
 test('from a label on the wire to the listing it takes milliseconds', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   const { store, ledger, db, counted } = follow(labeler);
   labeler.emit(1, await labeler.sign({ uri: uriOf('warm-up.test') }));
   await counted.reached('labels_accepted');
@@ -392,7 +282,7 @@ test('from a label on the wire to the listing it takes milliseconds', async () =
 });
 
 test('the AppView follows a labeler at the address in its DID document, and stops', async () => {
-  const labeler = await ForeignLabeler.start();
+  const labeler = await startLabeler();
   labeler.emit(1, await labeler.sign());
   const { db, ledgerDb } = memoryDatabases();
   const counted = counters();

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { XrpcStreamServer } from '@atproto/xrpc-server';
 import { closeHttp, createHttp } from '../../node/web/http.ts';
 import { registerStyle } from '../../node/web/style.ts';
+import { asksWhoCalls, knowsCaller } from '../../node/web/subscriber-places.ts';
 import { Xrpc } from '../../node/web/xrpc.ts';
 
 const method = 'com.atproto.label.subscribeLabels';
@@ -36,10 +37,10 @@ async function openHttp(maxSubscribers = 10, proxies: string[] = []) {
 }
 
 /** A raw WebSocket client that upgrades and then ignores everything. */
-async function upgrade(port: number, path: string) {
+async function upgrade(port: number, path: string, header = '') {
   const socket = connect(port, '127.0.0.1');
   socket.write(
-    `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+    `GET ${path} HTTP/1.1\r\nHost: x\r\n${header}Connection: Upgrade\r\nUpgrade: websocket\r\n` +
       'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
   );
   const [answer] = (await once(socket, 'data')) as [Buffer];
@@ -112,6 +113,59 @@ test('behind a proxy that the operator names, each client has its own address; n
     assert.equal(await answer.text(), ip);
     await closeHttp(http, xrpc);
   }
+});
+
+test('behind a proxy each subscriber has its own address, and one client never shuts the others out', async (t) => {
+  const { http, xrpc, port } = await openHttp(40);
+  const open = async (forwarded: string) => {
+    const header = forwarded && `X-Forwarded-For: ${forwarded}\r\n`;
+    const { socket, status } = await upgrade(port, `/xrpc/${method}`, header);
+    t.after(() => socket.destroy());
+    return status!.split(' ')[1];
+  };
+  const flood = ['192.0.2.1, 203.0.113.5', '192.0.2.2, 203.0.113.5', '192.0.2.3,203.0.113.5, 127.0.0.1'];
+  assert.deepEqual([await open(flood[0]!), await open(flood[1]!)], ['101', '101']);
+  assert.equal(await open(flood[2]!), '503', 'what a client says of itself does not count');
+  assert.equal(await open('198.51.100.7'), '101');
+  const nameless = [];
+  for (let i = 0; i < 21; i += 1) nameless.push(await open(''));
+  assert.equal(nameless.filter((status) => status === '101').length, 20, 'half of the places');
+  assert.equal(await open('198.51.100.8'), '101');
+  await closeHttp(http, xrpc);
+});
+
+test('who does not say who calls holds a place of few, for seconds, and takes none of the others', async (t) => {
+  const { http, xrpc, port } = await openHttp(2);
+  const channel = 'email.atmos.reputation.subscribe';
+  const known = Promise.withResolvers<void>();
+  const stream = new XrpcStreamServer({
+    noServer: true,
+    async *handler(request, signal) {
+      if (request.headers.authorization) {
+        knowsCaller(request);
+        known.resolve();
+      }
+      await once(signal, 'abort').catch(() => undefined);
+    },
+  });
+  asksWhoCalls(stream.wss);
+  (await xrpc.open()).subscriptions.set(channel, stream);
+  const open = (header = '') => upgrade(port, `/xrpc/${channel}`, header);
+  const peer = await open('Authorization: Bearer x\r\n');
+  await known.promise;
+  const strangers = await Promise.all(Array.from({ length: 9 }, () => open()));
+  const sockets = strangers.map(({ socket }) => socket);
+  t.after(() => [peer.socket, ...sockets].forEach((socket) => void socket.destroy()));
+  const statuses = strangers.map(({ status }) => status!.split(' ')[1]);
+  assert.deepEqual(statuses.sort(), [...Array(8).fill('101'), '503']);
+  const reader = await upgrade(port, `/xrpc/${method}`);
+  assert.match(reader.status!, /101/);
+  await Promise.all(sockets.map((socket) => socket.closed || once(socket.resume(), 'close')));
+  assert.equal(peer.socket.destroyed, false, 'who is known stays');
+  const next = await open();
+  assert.match(next.status!, /101/);
+  for (const { socket } of [next, reader]) socket.destroy();
+  await closeHttp(http, xrpc);
 });
 
 test('the stylesheet of mailed pages is there without the public pages', async () => {

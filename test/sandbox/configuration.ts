@@ -1,10 +1,10 @@
 /**
  * The configuration of a sandbox cooperative: what an operator would write, for loopback.
  *
- * The two differ only in name, domain, ports and peer.
+ * They differ only in name, domain, ports and peers.
  */
-import { apexOf, type CooperativeCast, didOf, portsOf } from './cast.ts';
-import type { Ports } from './ports.ts';
+import { apexOf, type CooperativeCast, didOf, portsOf, type ResidentCast } from './cast.ts';
+import type { CooperativePorts, Ports } from './ports.ts';
 
 /** Members are past their first days at once, so that what is tried is not refused for being new. */
 const warm = {
@@ -13,8 +13,18 @@ const warm = {
 };
 
 /** @returns the text of `atmos.jsonc`; paths in it are relative to the file */
-export function configurationOf(cast: CooperativeCast, ports: Ports, o: { warming: boolean }): string {
+export function configurationOf(cast: ResidentCast, ports: Ports, o: { warming: boolean }): string {
   const { own, peer } = portsOf(cast.key, ports);
+  return configurationAt(own, cast, ports, { ...o, peers: [didOf(peer)] });
+}
+
+/** The same for any cooperative of this world. @param o.peers DIDs that it guarantees */
+export function configurationAt(
+  own: CooperativePorts,
+  cast: CooperativeCast,
+  ports: Ports,
+  o: { warming: boolean; peers: string[] },
+): string {
   const listen = Object.fromEntries(Object.entries(own).map(([name, port]) => [name, `127.0.0.1:${port}`]));
   const configuration = {
     name: cast.name,
@@ -31,7 +41,7 @@ export function configurationOf(cast: CooperativeCast, ports: Ports, o: { warmin
       resolvers: [`127.0.0.1:${ports.resolver}`],
     },
     firehose: [`ws://localhost:${ports.pds}`],
-    peers: [{ did: didOf(peer), stance: 'guarantee' }],
+    peers: o.peers.map((did) => ({ did, stance: 'guarantee' })),
     dns: {
       apex: apexOf(cast),
       nameservers: [`ns1.${cast.domain}`],
@@ -41,6 +51,7 @@ export function configurationOf(cast: CooperativeCast, ports: Ports, o: { warmin
     },
     delivery: { port: ports.inbox.smtp, tls: 'required' },
     signing: { rest: '1s' },
+    declaration: { description: 'A cooperative of the sandbox', sendingAddresses: ['127.0.0.1'] },
     labeler: { reverifyInterval: '24h', retryUnverified: '2s' },
     ...(o.warming ? {} : warm),
   };

@@ -1,7 +1,7 @@
 /**
  * `npm start`: the sandbox, or the real node when there is a configuration.
  *
- *   node test/sandbox/main.ts [--fresh] [--warming] [--port-offset N] [--state DIR]
+ *   node test/sandbox/main.ts [--fresh | --join] [--warming] [--port-offset N] [--state DIR]
  *
  * Ctrl-C stops everything within 5 s. Exit codes: 0 stopped when asked, 1 something failed, 2 it could
  * not begin (taken ports, wrong arguments).
@@ -15,14 +15,14 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { compileCache } from './compile-cache.ts';
-import { explainTaken, maxOffset, portsAt, probe } from './ports.ts';
+import { explainTaken, maxOffset, portsAt, probe, probeNewcomer } from './ports.ts';
 import { guide, stepLine, title } from './screen.ts';
 
 const root = join(import.meta.dirname, '../..');
 /** Leaves a little of the promised 5 s. */
 const stopDeadlineMs = 4_700;
 
-const usage = 'npm start -- [--fresh] [--warming] [--port-offset N] [--state DIR] | --config FILE';
+const usage = 'npm start -- [--fresh | --join] [--warming] [--port-offset N] [--state DIR] | --config FILE';
 
 process.exit(await main(process.argv.slice(2)));
 
@@ -32,12 +32,20 @@ async function main(argv: string[]): Promise<number> {
   if (options.config !== undefined || existsSync('atmos.jsonc'))
     return startNode(options.config ?? 'atmos.jsonc');
 
+  if (options.join) return runNewcomer(options);
   const taken = await probe(portsAt(options.portOffset));
   if (taken.length > 0) return refuse(explainTaken(taken, options.portOffset));
   return runSandbox(options);
 }
 
-type Arguments = { fresh: boolean; warming: boolean; portOffset: number; state?: string; config?: string };
+type Arguments = {
+  fresh: boolean;
+  join: boolean;
+  warming: boolean;
+  portOffset: number;
+  state?: string;
+  config?: string;
+};
 
 function readArguments(argv: string[]): Arguments | { wrong: string } {
   try {
@@ -45,6 +53,7 @@ function readArguments(argv: string[]): Arguments | { wrong: string } {
       args: argv,
       options: {
         fresh: { type: 'boolean', default: false },
+        join: { type: 'boolean', default: false },
         warming: { type: 'boolean', default: false },
         'port-offset': { type: 'string', default: '0' },
         state: { type: 'string' },
@@ -77,7 +86,31 @@ async function startNode(config: string): Promise<number> {
   return signal ? 1 : code;
 }
 
-async function runSandbox({ fresh, warming, portOffset, state }: Arguments): Promise<number> {
+function folderOf({ state, portOffset }: Arguments): string {
+  if (state) return resolve(state);
+  return join(root, 'state', portOffset === 0 ? 'sandbox' : `sandbox-${portOffset}`);
+}
+
+/** The third cooperative, beside a sandbox that runs. */
+async function runNewcomer(options: Arguments): Promise<number> {
+  const taken = await probeNewcomer(options.portOffset);
+  if (taken.length > 0) return refuse(explainTaken(taken, options.portOffset));
+  const { joinWorld } = await import('./join.ts');
+  const interruption = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => interruption.abort());
+  try {
+    await joinWorld({ ...options, folder: folderOf(options), signal: interruption.signal });
+    return 0;
+  } catch (error) {
+    if (interruption.signal.aborted) return 0;
+    console.error(`Dune has stopped: ${(error as Error).message}`);
+    return 1;
+  }
+}
+
+async function runSandbox(options: Arguments): Promise<number> {
+  const { fresh, warming, portOffset } = options;
   const began = performance.now();
   enableCompileCache(compileCache);
   const interruption = new AbortController();
@@ -94,9 +127,7 @@ async function runSandbox({ fresh, warming, portOffset, state }: Arguments): Pro
   console.log(title);
   const { startSandbox } = await import('./sandbox.ts');
   try {
-    const folder = state
-      ? resolve(state)
-      : join(root, 'state', portOffset === 0 ? 'sandbox' : `sandbox-${portOffset}`);
+    const folder = folderOf(options);
     const onStep = (step: Parameters<typeof stepLine>[0]) => console.log(stepLine(step));
     const sandbox = await startSandbox({
       folder,

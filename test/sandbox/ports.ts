@@ -46,6 +46,12 @@ export function portsAt(offset: number): Ports {
   };
 }
 
+/** Of the third cooperative, which joins when someone wants it to. */
+export function newcomerPorts(offset: number): CooperativePorts {
+  const at = (port: number) => port + offset;
+  return { web: at(8070), submission: at(2589), submissions: at(2467), inbound: at(2527), dns: at(5302) };
+}
+
 export type PortUse = {
   port: number;
   /** What the sandbox needs it for, as a person says it. */
@@ -82,7 +88,16 @@ export type TakenPort = PortUse & { address: string; transport: 'TCP' | 'UDP'; r
 
 /** @returns the ports that cannot be had now, with the system's reason (EADDRINUSE, EACCES, …) */
 export async function probe(ports: Ports): Promise<TakenPort[]> {
-  const found = await Promise.all(usesOf(ports).map(takenOf));
+  return probeAll(usesOf(ports));
+}
+
+/** The same for the third cooperative. */
+export async function probeNewcomer(offset: number): Promise<TakenPort[]> {
+  return probeAll(usesOfCooperative('Dune', newcomerPorts(offset)));
+}
+
+async function probeAll(uses: PortUse[]): Promise<TakenPort[]> {
+  const found = await Promise.all(uses.map(takenOf));
   return found.flat();
 }
 

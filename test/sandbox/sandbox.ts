@@ -17,7 +17,7 @@ import { readConfig } from '../../node/config.ts';
 import { selfSignedCertificate } from '../../node/cooperative/certificate.ts';
 import { poolDkimRecord } from '../../node/cooperative/dns-records.ts';
 import { keysDir, openMembership } from '../../node/state.ts';
-import { type CooperativeCast, type CooperativeKey, cooperatives } from './cast.ts';
+import { type CooperativeKey, cooperatives, type ResidentCast } from './cast.ts';
 import { configurationOf } from './configuration.ts';
 import { Cooperative } from './cooperative.ts';
 import { DnsWorld } from './dns-world.ts';
@@ -58,7 +58,17 @@ export type Sandbox = {
 };
 
 /** What a folder of ours holds; nothing else in it is ever removed. */
-const entries = ['world.json', 'members.json', 'plc.jsonl', 'pds', 'inbox', 'harbor', 'meadow'];
+const entries = [
+  'world.json',
+  'members.json',
+  'plc.jsonl',
+  'pds',
+  'inbox',
+  'harbor',
+  'meadow',
+  'dune',
+  'newcomer.json',
+];
 
 /**
  * @throws WrongWorld, PlcFileDamaged; Error when a part does not start or a step of the story does not happen
@@ -136,16 +146,15 @@ async function prepareCooperatives(
   zone: Zone,
 ): Promise<Record<CooperativeKey, Cooperative>> {
   const prepared = await Promise.all(
-    cooperatives.map((cast) => prepareCooperative(cast, options, ports, zone)),
+    cooperatives.map(
+      async (cast) => [cast.key, await prepareCooperative(cast, options, ports, zone)] as const,
+    ),
   );
-  return Object.fromEntries(prepared.map((node) => [node.cast.key, node])) as Record<
-    CooperativeKey,
-    Cooperative
-  >;
+  return Object.fromEntries(prepared) as Record<CooperativeKey, Cooperative>;
 }
 
 async function prepareCooperative(
-  cast: CooperativeCast,
+  cast: ResidentCast,
   { folder, warming = false, onEnd = () => undefined }: SandboxOptions,
   ports: Ports,
   zone: Zone,

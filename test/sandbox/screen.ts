@@ -29,6 +29,7 @@ Try:
   swaks -s ${harbor.submission.host}:${harbor.submission.port} -tls -a PLAIN -au ${member.handle} -ap ${member.apiKey} -f me@${member.domain} -t you@inbox.test
   dig @${meadow.dns.host} -p ${meadow.dns.port} ${member.domain}.dom.${meadow.dns.apex}
   curl '${harbor.labeler}/xrpc/com.atproto.label.queryLabels?uriPatterns=*'
+  npm start -- --join   in another terminal: a third cooperative, which Harbor and Meadow may make a peer
   and look at ${world.inbox.web} and ${meadow.web}/listing/${member.domain}
 `;
 }

@@ -6,7 +6,7 @@
 import { join } from 'node:path';
 import { apexOf, type CooperativeCast, cooperatives, didOf } from './cast.ts';
 import type { Membership } from './memberships.ts';
-import type { Ports } from './ports.ts';
+import type { CooperativePorts, Ports } from './ports.ts';
 import { writeSecret } from './secrets.ts';
 
 export type Endpoint = { host: string; port: number };
@@ -51,7 +51,7 @@ export function worldOf(ports: Ports, memberships: Membership[]): World {
     pds: `http://localhost:${ports.pds}`,
     resolver: at(ports.resolver),
     inbox: { smtp: at(ports.inbox.smtp), web: `http://127.0.0.1:${ports.inbox.web}` },
-    cooperatives: cooperatives.map((cast) => cooperativeWorld(cast, ports)),
+    cooperatives: cooperatives.map((cast) => cooperativeWorld(cast.key, cast, ports[cast.key])),
     members: memberships.map(({ handle, did, password, domains, home, apiKey }) => ({
       handle,
       did,
@@ -64,10 +64,13 @@ export function worldOf(ports: Ports, memberships: Membership[]): World {
   };
 }
 
-function cooperativeWorld(cast: CooperativeCast, ports: Ports): CooperativeWorld {
-  const own = ports[cast.key];
+export function cooperativeWorld(
+  name: string,
+  cast: CooperativeCast,
+  own: CooperativePorts,
+): CooperativeWorld {
   return {
-    name: cast.key,
+    name,
     did: didOf(own),
     poolDomain: cast.domain,
     // OAuth's loopback redirect needs the address; the DID needs the name.

@@ -197,3 +197,15 @@ test('new DKIM keys sign once DNS has them; keys that are no secret any more end
   );
   assert.deepEqual(states.sort(), ['atmos2e signing', 'atmos2r signing', 'atmose retired', 'atmosr retired']);
 });
+
+test('what the last check of a domain found is a command away, before the first one too', async () => {
+  const { file } = await initialised();
+  await enrolMember(file, { did, domains: ['reef.example'], relay: true });
+  const checks = (...args: string[]) =>
+    spawnSync(process.execPath, [
+      ...[join(import.meta.dirname, '../../node/atmos.js'), 'member', 'checks', ...args, '--config', file],
+    ]);
+  assert.equal(checks('reef.example').stdout.toString(), 'reef.example: not checked yet\n');
+  assert.equal(JSON.parse(checks('reef.example', '--json').stdout.toString()).verdict, 'undecided');
+  assert.match(checks('nobody.example').stderr.toString(), /nobody\.example is not enrolled/);
+});

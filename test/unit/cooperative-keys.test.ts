@@ -10,7 +10,7 @@ import { CorruptState } from '../../appview/database.ts';
 import { selfSignedCertificate } from '../../node/cooperative/certificate.ts';
 import { poolDkimRecord } from '../../node/cooperative/dns-records.ts';
 import { ensureKeys, readKeys } from '../../node/cooperative/keys.ts';
-import { judgeDkim } from '../../node/labeler/judgements.ts';
+import { judgeDkim } from '../../node/labeler/dkim-record.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'atmos-keys-'));
 after(() => rmSync(root, { recursive: true, force: true }));

@@ -100,9 +100,9 @@ export class Author {
   }
 
   /** What com.atproto.sync.getRecord answers. */
-  async getRecord(rkey: string): Promise<Uint8Array> {
+  async getRecord(rkey: string, inside: string = collection): Promise<Uint8Array> {
     const chunks: Uint8Array[] = [];
-    const paths = [{ collection, rkey }] as never;
+    const paths = [{ collection: inside, rkey }] as never;
     for await (const chunk of getRecords(this.#storage, this.#repo!.cid, paths)) chunks.push(chunk);
     return Buffer.concat(chunks);
   }

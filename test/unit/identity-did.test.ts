@@ -42,6 +42,15 @@ describe('identities', () => {
     });
   }
 
+  test('what is known is told without asking, also when it is old', async () => {
+    assert.equal(identities.known(did), undefined);
+    assert.deepEqual(asked, []);
+    const resolved = await identities.resolve(did);
+    clock += 1_000 * hour;
+    assert.equal(identities.known(did), resolved);
+    assert.equal(asked.length, 1);
+  });
+
   const foreign = [
     'did:key:zQ3sh',
     'did:plc:short',

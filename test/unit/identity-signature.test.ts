@@ -9,7 +9,8 @@ import {
   parseDidKey,
   Secp256k1Keypair,
 } from '@atproto/crypto';
-import { nodeVerifier, verifySignature } from '../../appview/identity/signature.ts';
+import { nodeVerifier } from '../../appview/identity/curves.ts';
+import { verifySignature } from '../../appview/identity/signature.ts';
 
 const order = {
   k256: 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n,

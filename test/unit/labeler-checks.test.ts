@@ -113,6 +113,17 @@ const handleCases: HandleCase[] = [
   { claim: 'proved from both sides is control', expect: 'passed' },
   { claim: 'in capitals is the same handle', handle: 'Reef.Test', expect: 'passed' },
   { claim: 'proved by https outweighs a silent DNS', txt: 'fail', expect: 'passed' },
+  {
+    claim: 'is not asked where the TXT record names another DID',
+    txt: ['did=did:plc:other'],
+    expect: 'failed',
+  },
+  {
+    claim: 'is not asked where the TXT records name two DIDs',
+    txt: ['did=did:plc:reef', 'did=did:plc:other'],
+    expect: 'failed',
+  },
+  { claim: 'is asked where the TXT record says something else', txt: ['hello'], expect: 'passed' },
   { claim: 'that the DID document does not claim is no control', handle: 'orchard.test', expect: 'failed' },
   {
     claim: 'that only the document claims is no control',
@@ -193,4 +204,31 @@ test('a bug in what we are given is not taken for silence', async () => {
     fetch: () => Promise.reject(new Error('never asked')),
   };
   await assert.rejects(run({ 'TXT _atproto.reef.test': [] }, { control }), TypeError);
+});
+
+test('the evidence of a handle holds both directions', async () => {
+  const control: ControlSources = {
+    identities: { resolve: async () => ({ did, handle: 'reef.test' }) },
+    fetch: async () => ({ status: 200, headers: {}, body: Buffer.from(did) }),
+  };
+  const change: DnsTable = { 'TXT _atproto.reef.test': [], 'A reef.test': ['192.0.2.1'] };
+  const { observations } = (await run(change, { control })).find(({ check }) => check === 'control')!;
+  assert.deepEqual(
+    observations.map(({ asked, server, records }) => [asked, server, ...records]),
+    [
+      ['TXT _atproto.reef.test', '127.0.0.1:53'],
+      [`handle of ${did}`, 'its DID document', 'reef.test'],
+      ['A reef.test', '127.0.0.1:53', '192.0.2.1'],
+      ['AAAA reef.test', '127.0.0.1:53'],
+      ['https://reef.test/.well-known/atproto-did', 'reef.test', did],
+    ],
+  );
+});
+
+test("strangers' zones of every kind together leave a bounded amount of evidence", async () => {
+  const flood = Array.from({ length: 500 }, () => 'x'.repeat(5_000));
+  const selectors = Array.from({ length: 10 }, (_, i) => `s${i}`);
+  const change = Object.fromEntries(selectors.map((s) => [`TXT ${s}._domainkey.reef.test`, flood]));
+  const results = await run({ ...change, 'TXT reef.test': flood, 'MX reef.test': flood }, { selectors });
+  assert.ok(JSON.stringify(results).length < 60_000, `${JSON.stringify(results).length}`);
 });

@@ -8,8 +8,9 @@ import { after, test } from 'node:test';
 import { Secp256k1Keypair } from '@atproto/crypto';
 import { pino } from 'pino';
 import { openDatabase } from '../../appview/database.ts';
+import type { SignedLabel } from '../../appview/labels/codec.ts';
 import { type CheckDomain, type CheckResult, domainChecks } from '../../node/labeler/checks.ts';
-import { type IssuedLabel, IssuedLabels } from '../../node/labeler/issued-labels.ts';
+import { IssuedLabels } from '../../node/labeler/issued-labels.ts';
 import { Labeler, type LabelerOptions } from '../../node/labeler/labeler.ts';
 import { LabelerSchedule } from '../../node/labeler/schedule.ts';
 import { Verifications } from '../../node/labeler/verifications.ts';
@@ -88,15 +89,15 @@ function membersOf(db: ReturnType<typeof openDatabase>, now: () => number): Memb
 
 /** Each call waits for the next `count` labels and gives them as short texts. */
 function follower(issued: IssuedLabels): (count: number) => Promise<string[]> {
-  const entries = issued.follow(0, AbortSignal.timeout(20_000));
+  const batches = issued.follow(0, AbortSignal.timeout(20_000));
+  const read: SignedLabel[] = [];
   return async (count) => {
-    const seen: string[] = [];
-    while (seen.length < count) {
-      const { value } = await entries.next();
-      assert.ok(value, `expected ${count} labels, got ${seen}`);
-      seen.push(short(value as IssuedLabel));
+    while (read.length < count) {
+      const { value } = await batches.next();
+      assert.ok(value, `expected ${count} labels, got ${read.map(short)}`);
+      read.push(...value.flatMap(({ labels }) => labels));
     }
-    return seen;
+    return read.splice(0, count).map(short);
   };
 }
 
@@ -111,7 +112,7 @@ function rescheduled(verifications: Verifications, isIt: (at: number) => boolean
   });
 }
 
-function short({ label }: IssuedLabel): string {
+function short(label: SignedLabel): string {
   return `${label.neg ? '-' : '+'}${label.val} ${label.uri}${label.cid ? ` ${label.cid}` : ''}`;
 }
 

@@ -7,7 +7,6 @@ import {
   decodeFrame,
   decodeLabel,
   encodeLabel,
-  encodeLabelsFrame,
   labelBytes,
   maxFrameBytes,
   parseLabel,
@@ -15,6 +14,7 @@ import {
   verifyLabel,
 } from '../../appview/labels/codec.ts';
 import { cids, issuer, memberDid } from './labels-fixtures.ts';
+import { encodeLabelsFrame } from './labels-frame.ts';
 
 const harbor = await issuer();
 const label = await harbor.sign({});

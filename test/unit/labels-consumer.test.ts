@@ -133,14 +133,22 @@ test('while the issuer cannot be resolved its frame waits: nothing is skipped', 
   assert.equal(counted.of('labels_refused{bad_signature}'), 0);
 });
 
-/** Harbor, whose document names `key`; time passes only when the consumer sleeps. */
+/**
+ * Harbor, whose document names `key`; time passes only when the consumer sleeps. Each frame comes when the one
+ * before it is stored. A new key counts at once.
+ */
 function rotatingWorld(frames: () => Promise<Frame[]>, first: string) {
   const clock = { now: june };
   const document = { key: first };
   const played = Promise.withResolvers<void>();
+  let stored = Promise.withResolvers<void>();
   const source: LabelSource = {
     follow: async (_cursor, onFrame, signal) => {
-      for (const frame of await frames()) await onFrame(frame);
+      for (const frame of await frames()) {
+        stored = Promise.withResolvers();
+        await onFrame(frame);
+        await stored.promise;
+      }
       played.resolve();
       await new Promise((resolve) => signal.addEventListener('abort', resolve));
     },
@@ -150,6 +158,7 @@ function rotatingWorld(frames: () => Promise<Frame[]>, first: string) {
   const refreshedAt: number[] = [];
   const slept: number[] = [];
   const { consumer, store, counted } = consumerOf(source, {
+    keyWaitMs: 0,
     now: () => clock.now,
     sleep: async (ms) => {
       slept.push(ms);
@@ -163,6 +172,11 @@ function rotatingWorld(frames: () => Promise<Frame[]>, first: string) {
       return cached;
     }),
   });
+  const { receiveAll } = store;
+  store.receiveAll = (...args) => {
+    stored.resolve();
+    return receiveAll.apply(store, args);
+  };
   return { clock, document, played: played.promise, consumer, store, counted, refreshedAt, slept };
 }
 
@@ -191,14 +205,15 @@ test('a label signed with a new key right after a refresh is held until the docu
   async function rotated(): Promise<Frame> {
     return labelsFrame(3, await after.sign({ neg: true, cid: undefined, cts: iso(june + 30_000) }));
   }
-  const { receive } = world.store;
-  world.store.receive = (src, seq, labels) => {
+  const { receiveAll } = world.store;
+  world.store.receiveAll = (src, frames, didKey) => {
+    const seq = frames[0]?.seq;
     // The issuer rotates 30 s after the refresh that frame 2 brought.
     if (seq === 2) {
       world.clock.now += 30_000;
       world.document.key = after.didKey;
     }
-    return receive.call(world.store, src, seq, labels);
+    return receiveAll.call(world.store, src, frames, didKey);
   };
   world.consumer.start();
   await world.played;
@@ -217,13 +232,14 @@ test('a negation behind a rotation counts, though our clock was set back in betw
     const good = await harbor.sign({ cts: iso(june - 2 * hour) });
     return [labelsFrame(1, good), labelsFrame(2, bad), labelsFrame(3, negation)];
   }, harbor.didKey);
-  const { receive } = world.store;
-  world.store.receive = (src, seq, labels) => {
+  const { receiveAll } = world.store;
+  world.store.receiveAll = (src, frames, didKey) => {
+    const seq = frames[0]?.seq;
     if (seq === 2) {
       world.clock.now -= hour;
       world.document.key = after.didKey;
     }
-    return receive.call(world.store, src, seq, labels);
+    return receiveAll.call(world.store, src, frames, didKey);
   };
   world.consumer.start();
   await world.played;
@@ -266,13 +282,15 @@ test('a document that cannot be read again is no reason to refuse a label', asyn
   const frame: Frame = { kind: 'labels', seq: 1, labels: [await harbor.sign({})] };
   const source = new ScriptedSource([frame], [frame]);
   let refreshes = 0;
+  let known = meadow.didKey;
   const identities = identitiesOf(async (fresh) => {
-    if (!fresh) return meadow.didKey;
+    if (!fresh) return known;
     refreshes += 1;
     if (refreshes === 1) throw new Error('unreachable');
-    return harbor.didKey;
+    known = harbor.didKey;
+    return known;
   });
-  const { consumer, store, counted } = consumerOf(source, { identities });
+  const { consumer, store, counted } = consumerOf(source, { identities, keyWaitMs: 0 });
   consumer.start();
   await source.played.promise;
   await consumer.stop();
@@ -281,33 +299,90 @@ test('a document that cannot be read again is no reason to refuse a label', asyn
   assert.equal(counted.of('label_key_changed'), 1);
 });
 
-test('a stream that is behind our cursor is quarantined and not connected to again', async () => {
+test('a stream that is behind our cursor is quarantined, over a restart too, and read from the start on a word', async () => {
   const source = new ScriptedSource(
     [{ kind: 'labels', seq: 9, labels: [] }],
     [{ kind: 'error', error: 'FutureCursor', message: 'ahead' }],
     [{ kind: 'labels', seq: 1, labels: [] }],
   );
-  const quarantined = Promise.withResolvers<void>();
-  let retries = 0;
-  const { consumer, store } = consumerOf(source, {
-    count: (what) => {
-      if (what === 'label_stream_quarantined') quarantined.resolve();
-    },
-    random: () => {
-      retries += 1;
-      return 0;
-    },
-  });
+  const quarantined = Promise.withResolvers<unknown[]>();
+  const options = { onQuarantine: (...what: unknown[]) => quarantined.resolve(what) };
+  const { consumer, store } = consumerOf(source, options);
   consumer.start();
-  await quarantined.promise;
-  // The connection ends at once, and with it whatever would lead to another one.
-  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(await quarantined.promise, [harbor.did, 'future_cursor', 'ahead']);
   assert.equal(consumer.state, 'quarantined');
-  assert.equal(retries, 1);
   await consumer.stop();
   assert.equal(consumer.state, 'quarantined');
-  assert.deepEqual(source.cursors, [0, 9]);
-  assert.equal(store.cursor(harbor.did), 9);
+  assert.deepEqual([source.cursors, store.cursor(harbor.did)], [[0, 9], 9]);
+
+  const { consumer: restarted } = consumerOf(source, { store });
+  restarted.start();
+  const { reason, detail, quarantinedAt } = restarted.status();
+  assert.deepEqual([reason, detail, quarantinedAt], ['future_cursor', 'ahead', june]);
+  assert.equal(restarted.state, 'quarantined');
+  restarted.release();
+  await source.played.promise;
+  await restarted.stop();
+  assert.deepEqual(source.cursors, [0, 9, 0, 1]);
+  assert.equal(restarted.status().reason, undefined);
+});
+
+test('our own log that is behind our cursor, as after a backup came back, is read from its start without a word', async () => {
+  const label = await harbor.sign({});
+  const source = new ScriptedSource(
+    [{ kind: 'labels', seq: 9, labels: [] }],
+    [{ kind: 'error', error: 'FutureCursor' }],
+    [{ kind: 'labels', seq: 1, labels: [label] }],
+  );
+  const told: unknown[] = [];
+  const { consumer, store } = consumerOf(source, {
+    isOurs: true,
+    onQuarantine: (...what) => told.push(what),
+  });
+  store.states.quarantine(harbor.did, { reason: 'bad_signature', at: june });
+  consumer.start();
+  await source.played.promise;
+  await consumer.stop();
+  assert.deepEqual([source.cursors, told], [[0, 9, 0, 1], []]);
+  assert.equal(store.current(reef).length, 1);
+});
+
+for (const [fault, spoil] of [
+  ['foreign_src', async () => meadow.sign({})],
+  ['malformed', async () => ({ src: 'x' })],
+  ['bad_signature', async () => ({ ...(await harbor.sign({})), val: 'forged' })],
+] as const) {
+  test(`the batch that brought a quarantine for ${fault} is not met again: its good part stands, and a release goes on behind it`, async () => {
+    const bad = await spoil();
+    const frame = labelsFrame(1, await harbor.sign({}), ...Array(60).fill(bad));
+    const source = new ScriptedSource([frame], [labelsFrame(2)]);
+    const quarantined = Promise.withResolvers<string>();
+    const { consumer, store, counted } = consumerOf(source, {
+      onQuarantine: (_src, reason) => quarantined.resolve(reason),
+    });
+    consumer.start();
+    assert.equal(await quarantined.promise, fault);
+    assert.deepEqual([store.cursor(harbor.did), store.current(reef).length], [1, 1]);
+    assert.equal(counted.of(`labels_refused{${fault}}`), 60);
+    assert.equal(consumer.release(), true);
+    await source.played.promise;
+    await consumer.stop();
+    assert.deepEqual(source.cursors, [0, 1, 2]);
+    assert.equal(counted.of(`label_stream_quarantined{${fault}}`), 1);
+  });
+}
+
+test('too many faults are a quarantine though the document cannot be had', async () => {
+  const source = new ScriptedSource([labelsFrame(1, ...Array(60).fill(await meadow.sign({})))]);
+  const identities = identitiesOf(() => Promise.reject(new Error('unreachable')));
+  const quarantined = Promise.withResolvers<string>();
+  const { consumer } = consumerOf(source, {
+    identities,
+    onQuarantine: (_src, reason) => quarantined.resolve(reason),
+  });
+  consumer.start();
+  assert.equal(await quarantined.promise, 'foreign_src');
+  await consumer.stop();
 });
 
 test('notices and messages of a later protocol are counted, and the stream goes on', async () => {

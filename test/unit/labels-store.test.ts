@@ -56,7 +56,7 @@ test('labels and cursor are one commit: a failure leaves neither', async () => {
   const witness = () => {
     if (failing.on) throw new Error('disk full');
   };
-  const { store, values } = openStore({ witness, maxPerIssuer: 1 });
+  const { store, values } = openStore({ witness, maxPerIssuer: () => 1 });
   const label = await harbor.sign({});
   let told = 0;
   store.onChange(() => {
@@ -170,7 +170,7 @@ test('one frame is one notice, of what became current and nothing else', async (
 });
 
 test('an issuer over its limit can change what it issued and add nothing', async () => {
-  const { store, db, counted, values } = openStore({ maxPerIssuer: 2 });
+  const { store, db, counted, values } = openStore({ maxPerIssuer: () => 2 });
   store.receive(harbor.did, 1, [await harbor.sign({}), await harbor.sign({ val: 'a' })]);
   store.receive(harbor.did, 2, [
     await harbor.sign({ val: 'b' }),
@@ -179,7 +179,7 @@ test('an issuer over its limit can change what it issued and add nothing', async
   assert.deepEqual(values(), ['a']);
   assert.equal(counted.of('labels_refused{too_many}'), 1);
 
-  const restarted = new LabelStore({ db, now: () => june, count: counted.count, maxPerIssuer: 2 });
+  const restarted = new LabelStore({ db, now: () => june, count: counted.count, maxPerIssuer: () => 2 });
   restarted.receive(harbor.did, 3, [await harbor.sign({ val: 'c' })]);
   assert.equal(counted.of('labels_refused{too_many}'), 2);
 });

@@ -82,6 +82,17 @@ test('a negation and a new label in one frame break it too', async () => {
   assert.equal(world.age(), june + 3 * dayMs);
 });
 
+test('a rebuild that meets an old negation changes no age', async () => {
+  for (const inOneFrame of [false, true]) {
+    const world = openWorld();
+    await world.issue(june);
+    await world.issue(june + dayMs, { neg: true, cid: undefined });
+    await world.issue(june + 2 * dayMs);
+    await world.rebuild(june + 9 * dayMs, { inOneFrame });
+    assert.equal(world.age(), june + 2 * dayMs);
+  }
+});
+
 test('an expiry that passed breaks the chain, a renewal before it does not', async () => {
   const world = openWorld();
   await world.issue(june, { exp: iso(june + 10) });

@@ -11,10 +11,13 @@ import { temporaryFolder } from './spool-fixtures.ts';
 
 /** The first octets of the SHA-256 of each; a new one is added behind. */
 const landed = {
-  node: ['d15716ef', 'b300290e', '7c2e6ddb', '4bf708a8', '8439bf05', '74c86a11', 'df4ad9b0', 'eec48601'],
+  node: [
+    ...['d15716ef', 'b300290e', '7c2e6ddb', '4bf708a8', '8439bf05', '74c86a11', 'df4ad9b0', 'eec48601'],
+    ...['6edb6bab', '87f6ce31', '906cb512', 'bb60ccc5', '3fa26204'],
+  ],
   spool: ['3273bc2e', '3fd26c43'],
-  appview: ['1784f87a', '99410912'],
-  ledger: ['970e0b25', 'b056947d'],
+  appview: ['1784f87a', '99410912', '8bb5bb2d'],
+  ledger: ['970e0b25', 'b056947d', '87026409'],
 };
 const all = {
   node: nodeMigrations,
