@@ -18,7 +18,7 @@ export function labelAlerts(raise: (notice: Notice) => void): LabelAlerts {
     onVanished: (peer, missing, held) =>
       raise({
         subject: `${peer} serves many of its labels no more`,
-        text: `${missing} of the ${held} labels that we hold of ${peer} are served there no more, without a negation. They are kept until you decide. Look: atmos peer show ${peer}\n`,
+        text: `${missing} of the ${held} labels that we hold of ${peer} are served there no more, without a negation. They are kept, and count. Look: atmos peer show ${peer}\nIf the peer says that they are gone for good, begin anew with it: atmos peer remove ${peer}, then atmos peer add ${peer}\n`,
       }),
   };
 }

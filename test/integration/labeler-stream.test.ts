@@ -301,6 +301,20 @@ test('a subscriber that answers no ping is cut off, one that does stays', async 
   alive.terminate();
 });
 
+test('a loop that was too busy to hear an answer cuts nobody off', async () => {
+  const { ws, issued, counts } = await startLabeler({ heartbeatMs: 100 });
+  const alive = new WebSocket(`${ws}/xrpc/${nsid}?cursor=0`);
+  await once(alive, 'ping');
+  // Its answer is on the way, and lies there while two of its times go by.
+  for (const until = performance.now() + 250; performance.now() < until; );
+  await once(alive, 'ping');
+  const message = once(alive, 'message');
+  await issueTo(issued, 1);
+  await message;
+  assert.deepEqual(counts, []);
+  alive.terminate();
+});
+
 test('a subscriber that talks to us is cut off before it is heard', async () => {
   const { ws } = await startLabeler();
   const socket = new WebSocket(`${ws}/xrpc/${nsid}?cursor=0`);
